@@ -1,0 +1,18 @@
+"""Hard negative sampling for RecBole."""
+
+from recbole_hns import compat
+
+compat.mend()
+
+from recbole_hns.errors import UserError  # noqa: E402
+from recbole_hns.quick_start import load_data_and_model, run  # noqa: E402
+from recbole_hns.sampler import HardNegativeSampler, Negatives, register_sampler  # noqa: E402
+
+__all__ = [
+    "HardNegativeSampler",
+    "Negatives",
+    "UserError",
+    "load_data_and_model",
+    "register_sampler",
+    "run",
+]

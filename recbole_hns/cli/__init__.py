@@ -1,0 +1,54 @@
+"""The console script ``recbole-hns``, one module a subcommand."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+#: Subcommands and what they do. Each is a module here with ``main(arguments)``.
+COMMANDS = {
+    "run": "train and test a RecBole model with a sampler",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status.
+
+    Args:
+        arguments: those after the program's name; default those of the process.
+
+    Returns:
+        0 on success, 2 for a mistake of the user's, which is told in one line on stderr, 130 if
+        interrupted. A failure of the program raises, which exits with 1.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments.pop(0) if arguments else "--help"
+    if command in ("-h", "--help"):
+        print("usage: recbole-hns COMMAND [options]\n")
+        for name, summary in COMMANDS.items():
+            print(f"  {name:<10} {summary}")
+        print("\nrecbole-hns COMMAND --help lists the options of a command.")
+        return 0
+    if command not in COMMANDS:
+        return _tell(f"{command}: no such command; known: {', '.join(COMMANDS)}")
+    # a user's own sampler, module:Class, lies where the user is
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = importlib.import_module(f"recbole_hns.cli.{command}")
+
+    from recbole_hns.errors import UserError
+
+    try:
+        return module.main(arguments)
+    except UserError as error:
+        return _tell(str(error))
+    except KeyboardInterrupt:
+        _tell("interrupted; --resume=CHECKPOINT goes on after the last completed epoch")
+        return 130
+
+
+def _tell(message: str) -> int:
+    print(f"recbole-hns: error: {message}", file=sys.stderr)
+    return 2

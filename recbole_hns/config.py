@@ -1,0 +1,326 @@
+"""RecBole's ``Config`` with samplers: their defaults, their keys, and checks of what is given."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveInt
+from recbole.config import Config as RecBoleConfig
+from recbole.evaluator import metric_types
+from recbole.utils import get_model
+
+from recbole_hns.errors import UserError
+from recbole_hns.files import properties_path
+from recbole_hns.model import check_model
+from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
+from recbole_hns.sampler.parameters import Hyperparameter
+
+#: What a run trains when nothing is said.
+DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
+
+Text = Annotated[str, Field(min_length=1)]
+
+#: Keys of RecBole's whose wrong values would surface late, or as a traceback.
+RECBOLE_KEYS = {
+    name: Hyperparameter(name, annotation, None)
+    for name, annotation in {
+        "seed": NonNegativeInt,
+        "epochs": PositiveInt,
+        "train_batch_size": PositiveInt,
+        "eval_batch_size": PositiveInt,
+        "eval_step": NonNegativeInt,
+        "stopping_step": NonNegativeInt,
+        "learning_rate": Annotated[float, Field(gt=0)],
+        "weight_decay": Annotated[float, Field(ge=0)],
+        "embedding_size": PositiveInt,
+        "n_layers": NonNegativeInt,
+        "reg_weight": Annotated[float, Field(ge=0)],
+        "learner": Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"],
+        "metrics": Text | list[Text],
+        "topk": PositiveInt | list[PositiveInt],
+        "valid_metric": Text,
+        "metric_decimal_place": NonNegativeInt,
+        "data_path": Text,
+        "checkpoint_dir": Text,
+        "state": Text,
+        "show_progress": bool,
+        "use_gpu": bool,
+        "reproducibility": bool,
+        "shuffle": bool,
+        "enable_amp": bool,
+    }.items()
+}
+
+#: Keys of RecBole's that a sampler replaces, and what to set instead.
+REPLACED = {
+    "train_neg_sample_args": "the sampler draws the negatives; set sampler, candidate_num and "
+    "candidate_distribution instead",
+    "neg_sampling": "the sampler draws the negatives; set sampler and candidate_num instead",
+    "training_neg_sample_num": "the sampler draws the negatives; set candidate_num instead",
+}
+
+#: Final keys that RecBole derives from others; giving them again would be a mistake.
+DERIVED = (
+    "train_neg_sample_args",
+    "valid_neg_sample_args",
+    "test_neg_sample_args",
+    "MODEL_TYPE",
+    "MODEL_INPUT_TYPE",
+    "eval_type",
+    "device",
+    "single_spec",
+    "local_rank",
+    "valid_metric_bigger",
+)
+
+
+class YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader that reads ``1e-3`` as a number, as RecBole's does."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+class Config(RecBoleConfig):
+    """RecBole's config for training with a sampler.
+
+    Precedence, as in RecBole: command line over ``config_dict`` over files over defaults. Nothing
+    is read from ``sys.argv``, and strings are read as Python literals, never evaluated.
+
+    Args:
+        model: model name or class; default: what files or dictionaries say, else ``BPR``.
+        dataset: data set name; default likewise, else ``ml-100k``.
+        sampler: sampler name, ``package.module:Class`` or class; default likewise, else ``ahns``.
+        config_file_list: YAML files, the later ones over the earlier.
+        config_dict: further keys.
+        command_line: keys given as ``--key=value``, values as strings.
+
+    Attributes:
+        sampler: the sampler, with its hyperparameters checked.
+
+    Raises:
+        UserError: for a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        sampler: str | type[HardNegativeSampler] | None = None,
+        config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command_line = dict(command_line or {})
+        self._sampler_argument = sampler
+        try:
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"config: {error}") from error
+        self._check_metrics()
+
+    def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
+        return YamlLoader
+
+    def _load_config_files(self, file_list: Sequence[str | os.PathLike[str]] | None) -> dict:
+        values: dict[str, Any] = {}
+        for path in file_list or ():
+            values.update(read_yaml(path))
+        return values
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._convert_config_dict(self._command_line)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {key: literal(value) for key, value in config_dict.items()}
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        given = {**DEFAULTS, **self.external_config_dict}
+        model = given["model"] if model is None else model
+        dataset = given["dataset"] if dataset is None else dataset
+        model_class = _model_class(model)
+        check_model(model_class)
+        if not isinstance(dataset, str) or not dataset:
+            raise UserError.of("dataset", dataset, "must be the name of a data set")
+        return model_class.__name__, model_class, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        name = self._sampler_argument
+        if name is None:
+            name = self.external_config_dict.get("sampler", DEFAULTS["sampler"])
+        self._sampler_class = sampler_class(name)
+        self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
+        defaults = properties_path(f"sampler/{self._sampler_class.name}.yaml")
+        self._sampler_defaults = read_yaml(defaults) if defaults.is_file() else {}
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        self._check_keys()
+        given = self.external_config_dict
+        own = self._sampler_class.hyperparameters
+        values = {**self._sampler_defaults, **{key: given[key] for key in own if key in given}}
+        hardness = self._sampler_class.hardness_key
+        if values.get("opauc_beta") is not None and hardness not in given:
+            values.pop(hardness, None)
+        self.sampler = self._sampler_class(**values)
+        final = super()._get_final_config_dict()
+        # what opauc_beta sets shows as set
+        final.update({key: getattr(self.sampler, key) for key in own})
+        argument = self._sampler_argument
+        if not isinstance(argument, str):
+            argument = given.get("sampler", self._sampler_class.name)
+        final["sampler"] = argument
+        for key, hyperparameter in RECBOLE_KEYS.items():
+            if final.get(key) is not None:
+                final[key] = hyperparameter.check(final[key])
+        if not isinstance(final.get("eval_args"), dict):
+            raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
+        self.data_root = final["data_path"]
+        self.parameters["Negative Sampling"] = ["sampler", *own]
+        return final
+
+    def _check_keys(self) -> None:
+        """Refuse keys that a sampler replaces and misspelt ones, and check the sampler keys."""
+        ours = sampler_keys()
+        for own in self._sampler_class.hyperparameters.values():
+            ours[own.name] = own
+        families = {key.split("_")[0] for key in ours} | {name.split("_")[0] for name in SAMPLERS}
+        recbole = set(self.internal_config_dict).union(*self.parameters.values())
+        for key, value in self.external_config_dict.items():
+            if not isinstance(key, str):
+                raise UserError.of(str(key), value, "keys must be strings")
+            if key in REPLACED:
+                raise UserError.of(key, value, REPLACED[key])
+            if key in ours:
+                if key not in self._sampler_class.hyperparameters:
+                    ours[key].check(value)
+                continue
+            if key in recbole:
+                continue
+            family = key.split("_")[0] in families and "_" in key
+            known = [*ours, "sampler"]
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
+            if family or close:
+                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+                raise UserError.of(key, value, f"no such key; {hint}")
+
+    def _check_metrics(self) -> None:
+        """See that ``valid_metric`` will be among the results before any epoch is spent."""
+        metric, at, k = self["valid_metric"].partition("@")
+        metrics = [name.lower() for name in self["metrics"]]
+        unknown = [name for name in metrics if name not in metric_types]
+        if unknown:
+            raise UserError.of("metrics", self["metrics"], f"{unknown[0]} is no metric")
+        if metric.lower() not in metrics:
+            allowed = f"its metric must be one of metrics = {', '.join(self['metrics'])}"
+            raise UserError.of("valid_metric", self["valid_metric"], allowed)
+        if at and k not in [str(number) for number in self["topk"]]:
+            allowed = f"its K must be one of topk = {self['topk']}"
+            raise UserError.of("valid_metric", self["valid_metric"], allowed)
+
+    def unused_sampler_keys(self) -> list[str]:
+        """Keys given that belong to other samplers than the one in use."""
+        own = self._sampler_class.hyperparameters
+        return [
+            key for key in self.external_config_dict if key in sampler_keys() and key not in own
+        ]
+
+    def resolved(self) -> dict[str, Any]:
+        """All keys with the values in use, such that giving them again makes the same config."""
+        values = {key: value for key, value in self.final_config_dict.items() if key not in DERIVED}
+        values["data_path"] = self.data_root
+        if values.get("opauc_beta") is not None:
+            values.pop(self.sampler.hardness_key, None)
+        return values
+
+
+def given_keys(
+    model: str | type | None,
+    dataset: str | None,
+    sampler: str | type[HardNegativeSampler] | None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None,
+    config_dict: Mapping[str, Any] | None,
+    command_line: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """What the arguments of :class:`Config` give, merged by its precedence, without defaults."""
+    values: dict[str, Any] = {}
+    for path in config_file_list or ():
+        values.update(read_yaml(path))
+    values.update({key: literal(value) for key, value in (config_dict or {}).items()})
+    values.update({key: literal(value) for key, value in (command_line or {}).items()})
+    named = {"model": model, "dataset": dataset, "sampler": sampler}
+    values.update({key: value for key, value in named.items() if value is not None})
+    return values
+
+
+def sampler_keys() -> dict[str, Hyperparameter]:
+    """The hyperparameters of all registered samplers; for a shared key, the most general."""
+    keys = dict(HardNegativeSampler.hyperparameters)
+    for cls in SAMPLERS.values():
+        for key, hyperparameter in cls.hyperparameters.items():
+            keys.setdefault(key, hyperparameter)
+    return keys
+
+
+def literal(value: Any) -> Any:
+    """A string as the Python literal that it spells, ``true`` and ``false`` too, else unchanged."""
+    if not isinstance(value, str):
+        return copy.deepcopy(value)
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The keys and values of a YAML file; none for an empty one.
+
+    Raises:
+        UserError: if it cannot be read, does not parse or holds no mapping.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, Loader=YamlLoader)
+    except OSError as error:
+        raise UserError.of("config_files", path, f"cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError.of("config_files", path, f"is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError.of("config_files", path, "must hold keys and values")
+    return values
+
+
+def _model_class(model: Any) -> type:
+    if isinstance(model, type):
+        return model
+    if not isinstance(model, str) or not model.isidentifier():
+        raise UserError.of("model", model, "must be the name of a RecBole model")
+    try:
+        return get_model(model)
+    except (ValueError, AttributeError, ImportError):
+        import recbole.model.general_recommender as general
+
+        close = difflib.get_close_matches(model.lower(), [n.lower() for n in dir(general)], n=1)
+        names = [name for name in dir(general) if close and name.lower() == close[0]]
+        names = [name for name in names if isinstance(getattr(general, name), type)]
+        hint = f"; did you mean {names[0]}?" if names else ""
+        raise UserError.of("model", model, f"RecBole has no such model{hint}") from None

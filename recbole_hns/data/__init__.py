@@ -1,0 +1,81 @@
+"""Data sets and data loaders, as RecBole's with the candidate sampler in place of its own."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from typing import TYPE_CHECKING
+
+import recbole.data.utils as recbole_data
+from recbole.utils import set_color
+
+from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.errors import UserError
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.data.dataset import Dataset
+
+__all__ = ["CandidateSampler", "create_dataset", "data_preparation"]
+
+
+def create_dataset(config: Config) -> Dataset:
+    """Read and filter the data set, as RecBole's function of the same name.
+
+    Raises:
+        UserError: if its files are missing or nothing is left after filtering.
+    """
+    try:
+        return recbole_data.create_dataset(config)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, UnicodeError) as error:
+        raise UserError.of("dataset", config["dataset"], f"{error}") from error
+
+
+def data_preparation(
+    config: Config, dataset: Dataset
+) -> tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]:
+    """Split the data set and make the three data loaders, as RecBole's function of the same name.
+
+    Raises:
+        UserError: if the split fails or a user has no negative item.
+    """
+    loaders = recbole_data.load_split_dataloaders(config)
+    if loaders is not None:
+        dataset._change_feat_format()
+        return loaders
+    try:
+        train, valid, test = dataset.build()
+        phases = ["train", "valid", "test"]
+        sampler = CandidateSampler(phases, [train, valid, test])
+        train_sampler = sampler.set_phase("train")
+        train_sampler.check()
+    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        raise UserError.of("dataset", config["dataset"], f"{error}") from error
+
+    train_loader = recbole_data.get_dataloader(config, "train")
+    loaders = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
+    for phase, part in (("valid", valid), ("test", test)):
+        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
+        phase_sampler = None
+        if distribution != "none":
+            phase_sampler = sampler.with_distribution(distribution, 1.0).set_phase(phase)
+        loader = recbole_data.get_dataloader(config, phase)
+        loaders.append(loader(config, part, phase_sampler, shuffle=False))
+    if config["save_dataloaders"]:
+        recbole_data.save_split_dataloaders(config, loaders)
+
+    getLogger().info(
+        set_color("[Training]: ", "pink")
+        + set_color("train_batch_size", "cyan")
+        + set_color(f" = [{config['train_batch_size']}]", "yellow")
+        + set_color(" sampler", "cyan")
+        + set_color(f" = [{config['sampler']}]", "yellow")
+    )
+    getLogger().info(
+        set_color("[Evaluation]: ", "pink")
+        + set_color("eval_batch_size", "cyan")
+        + set_color(f" = [{config['eval_batch_size']}]", "yellow")
+        + set_color(" eval_args", "cyan")
+        + set_color(f" = [{config['eval_args']}]", "yellow")
+    )
+    return tuple(loaders)

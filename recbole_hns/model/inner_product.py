@@ -1,0 +1,146 @@
+"""Models that score by an inner product of user and item embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from recbole.model.general_recommender import BPR, DGCF, NCL, NGCF, SGL, LightGCN, SpectralCF
+from recbole.model.loss import EmbLoss
+from torch import Tensor
+
+from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
+from recbole_hns.model.scores import list_scores
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import GeneralRecommender
+
+    from recbole_hns.data.candidates import CandidateSampler
+
+#: ``forward()`` of these propagates over the graph and returns all embeddings.
+GRAPH_MODELS = (LightGCN, NGCF, DGCF, NCL, SpectralCF)
+
+
+class InnerProductModel(PairwiseModel):
+    """BPR and the graph models; the latter propagate once a step.
+
+    What is propagated for scoring the candidates is what ``calculate_loss`` gets of its call of
+    ``forward``.
+    """
+
+    models = (BPR, SGL, *GRAPH_MODELS)
+
+    def __init__(self, model: GeneralRecommender) -> None:
+        super().__init__(model)
+        if isinstance(model, SGL):
+            self.reduce = torch.sum
+        self.user_table: Tensor | None = None
+        self.item_table: Tensor | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Propagate once for all that happens inside."""
+        model = self.model
+        with ExitStack() as stack:
+            if isinstance(model, BPR):
+                tables = model.user_embedding.weight, model.item_embedding.weight
+            elif isinstance(model, SGL):
+                forward, graph = model.forward, model.train_graph
+                tables = forward(graph)
+
+                def one_graph_known(other: Any) -> tuple[Tensor, Tensor]:
+                    return tables if other is graph else forward(other)
+
+                stack.enter_context(replaced(model, "forward", one_graph_known))
+            else:
+                tables = model.forward()
+                stack.enter_context(replaced(model, "forward", lambda: tables))
+            # sparse products are not made for what mixed precision may leave here
+            self.user_table, self.item_table = (_at_least_float32(t) for t in tables[:2])
+            yield
+        self.user_table = self.item_table = None
+
+    def scores(
+        self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
+    ) -> tuple[Tensor, Tensor]:
+        """As the base class says."""
+        user_e = self.user_table[user]
+        pos_scores = (user_e * self.item_table[pos_item]).sum(dim=1, keepdim=True)
+        if items is None:
+            return pos_scores, candidates.exclude(user, user_e @ self.item_table.t())
+        return pos_scores, list_scores(user_e, self.item_table, items)
+
+    def loss(
+        self,
+        user: Tensor,
+        pos_item: Tensor,
+        items: Tensor | None,
+        weight: Tensor | None,
+        row_loss: RowLoss,
+    ) -> Losses:
+        """As the base class says."""
+        user_e = self.user_table[user]
+        if items is None:
+            scores = user_e @ self.item_table.t()
+            pos_scores = scores.gather(1, pos_item.unsqueeze(1))
+        else:
+            scores = list_scores(
+                user_e, self.item_table, torch.cat([pos_item.unsqueeze(1), items], dim=1)
+            )
+            pos_scores, scores = scores[:, :1], scores[:, 1:]
+        pairwise = self.reduce(row_loss(pos_scores, scores, weight))
+
+        def return_pairwise(*args: Any) -> Tensor:
+            return pairwise
+
+        model = self.model
+        with ExitStack() as stack:
+            for module in self._pairwise_losses():
+                stack.enter_context(replaced(module, "forward", return_pairwise))
+            if isinstance(model, SGL):
+
+                def bpr_and_l2(user_emd: Tensor, item_emd: Tensor, *ids: Tensor) -> Tensor:
+                    rows = (table(id_) for table, id_ in zip(ego_tables, ids, strict=True))
+                    return pairwise + model.reg_weight * model.reg_loss(*rows)
+
+                ego_tables = (model.user_embedding, model.item_embedding, model.item_embedding)
+                stack.enter_context(replaced(model, "calc_bpr_loss", bpr_and_l2))
+            if items is None or items.shape[1] > 1:
+                stack.enter_context(self._emb_loss(self._weighted_emb_loss(items, weight)))
+            neg_item = pos_item if items is None else items[:, 0]
+            return model.calculate_loss(self._interaction(user, pos_item, neg_item))
+
+    def _weighted_emb_loss(self, items: Tensor | None, weight: Tensor | None) -> Any:
+        """``EmbLoss`` whose negatives' squared norm is the weighted mean over all M.
+
+        With M = 1 it is RecBole's own. Its three arguments are rows of users, positives and
+        negatives; the last is replaced by rows whose Frobenius norm is that mean's root.
+        """
+        propagated = isinstance(self.model, (NGCF, SpectralCF))
+        table = self.item_table if propagated else self.model.item_embedding.weight
+
+        def forward(
+            module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
+        ) -> Tensor:
+            if items is None:
+                share = weight.sum(dim=0)
+                negatives = table * share.sqrt().unsqueeze(1)
+            elif items.numel() < len(table):
+                root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
+                negatives = table[items] * root
+            else:
+                # the same norm from one row an item, which is smaller here
+                each = torch.full_like(table[:1, 0], 1 / items.shape[1]).expand(items.numel())
+                each = each if weight is None else weight.reshape(-1)
+                share = torch.zeros_like(table[:, 0]).index_add(0, items.reshape(-1), each.detach())
+                negatives = table * share.sqrt().unsqueeze(1)
+            # EmbLoss divides by the length of its last argument, which has to stay the batch's
+            return type(module).forward(module, negatives, user_e, pos_e, **kwargs)
+
+        return forward
+
+
+def _at_least_float32(table: Tensor) -> Tensor:
+    return table.float() if table.dtype in (torch.float16, torch.bfloat16) else table

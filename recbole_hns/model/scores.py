@@ -1,0 +1,64 @@
+"""Inner products of users with lists of items, without a ``[batch, N, dim]`` tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def list_scores(user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
+    """Scores of a list of items for each user.
+
+    Args:
+        user_e: user embeddings, ``[batch, dim]``.
+        item_table: embeddings of all items, ``[item_num, dim]``.
+        items: item ids, ``[batch, N]``, int64; repeats are allowed.
+
+    Returns:
+        ``[batch, N]``: ``user_e[b] . item_table[items[b, n]]``, differentiable in both embeddings.
+    """
+    return _ListScores.apply(user_e, item_table, items)
+
+
+class _ListScores(torch.autograd.Function):
+    """Forward a product sampled at the listed entries; backward two sparse products.
+
+    With G the ``[batch, item_num]`` sparse matrix of the scores' gradients, the gradients are
+    G @ item_table, computed as sums over bags of items, and G^T @ user_e.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(user_e, item_table, items)
+        batch, num = items.shape
+        pattern = torch.sparse_csr_tensor(
+            torch.arange(0, (batch + 1) * num, num, device=items.device),
+            items.reshape(-1),
+            user_e.new_zeros(batch * num),
+            (batch, len(item_table)),
+            check_invariants=False,
+        )
+        product = torch.sparse.sampled_addmm(pattern, user_e, item_table.t(), beta=0.0)
+        return product.values().view(batch, num)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        user_e, item_table, items = ctx.saved_tensors
+        user_grad = item_grad = None
+        if ctx.needs_input_grad[0]:
+            user_grad = F.embedding_bag(
+                items, item_table, mode="sum", per_sample_weights=grad.contiguous()
+            )
+        if ctx.needs_input_grad[1]:
+            row = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
+            transposed = torch.sparse_coo_tensor(
+                torch.stack([items.reshape(-1), row]),
+                grad.reshape(-1),
+                (len(item_table), len(items)),
+                check_invariants=False,
+            )
+            item_grad = torch.sparse.mm(transposed, user_e)
+        return user_grad, item_grad, None

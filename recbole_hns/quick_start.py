@@ -1,0 +1,217 @@
+"""One call from a model's name to its test result."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from recbole.utils import init_logger, init_seed, set_color
+from tabulate import tabulate
+
+from recbole_hns.checkpoint import load_checkpoint
+from recbole_hns.config import Config, given_keys
+from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.errors import UserError
+from recbole_hns.files import writable_directory
+from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
+from recbole_hns.trainer import get_trainer
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+#: What a resumed run may have changed; anything else would make it another run.
+CHANGED_BY_RESUME = {
+    "data_path",
+    "epochs",
+    "gpu_id",
+    "log_wandb",
+    "show_progress",
+    "state",
+    "stopping_step",
+    "use_gpu",
+}
+
+
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    sampler: str | type[HardNegativeSampler] | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    resume: str | os.PathLike[str] | None = None,
+    command_line: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
+
+    Args:
+        model: model name or class; default ``BPR``.
+        dataset: data set name; default ``ml-100k``, which comes with RecBole.
+        sampler: sampler name, ``package.module:Class`` or class; default ``ahns``.
+        config_file_list: YAML files, the later ones over the earlier.
+        config_dict: further config keys, over the files.
+        saved: whether to write checkpoint and result file.
+        resume: checkpoint of an interrupted run to go on with; its config is used.
+        command_line: keys given as ``--key=value``, over all others.
+
+    Returns:
+        ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
+
+    Raises:
+        UserError: for a value that is not allowed, or data that cannot be used.
+    """
+    if resume is None:
+        config = Config(model, dataset, sampler, config_file_list, config_dict, command_line)
+    else:
+        config = _resumed_config(
+            resume, model, dataset, sampler, config_file_list, config_dict, command_line
+        )
+    init_seed(config["seed"], config["reproducibility"])
+    if saved:
+        writable_directory("checkpoint_dir", config["checkpoint_dir"])
+    _init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    for key in config.unused_sampler_keys():
+        logger.warning(f"{key} has no effect with sampler={config['sampler']}")
+
+    data = create_dataset(config)
+    logger.info(data)
+    train_data, valid_data, test_data = data_preparation(config, data)
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    network = build_model(config, train_data._dataset)
+    logger.info(network)
+    trainer = get_trainer(config["model"])(config, network)
+    if resume is not None:
+        trainer.resume_checkpoint(resume)
+    best_valid_score, best_valid_result = trainer.fit(
+        train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+    )
+    test_result = trainer.evaluate(
+        test_data, load_best_model=saved, show_progress=config["show_progress"]
+    )
+    trainer.write_test_result(test_result)
+
+    logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    logger.info("\n" + result_table(best_valid_result, test_result))
+    if saved:
+        logger.info(f"checkpoint : {trainer.saved_model_file}")
+        logger.info(f"result file: {trainer.record.path}")
+    return {
+        "best_valid_score": best_valid_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_valid_result,
+        "test_result": test_result,
+    }
+
+
+def load_data_and_model(
+    model_file: str | os.PathLike[str],
+    sampler: str | type[HardNegativeSampler] | None = None,
+) -> tuple[
+    Config,
+    AbstractRecommender,
+    Dataset,
+    AbstractDataLoader,
+    AbstractDataLoader,
+    AbstractDataLoader,
+]:
+    """Read a checkpoint and the data it was trained on, as RecBole's function of the same name.
+
+    No code is run from the file.
+
+    Args:
+        model_file: the checkpoint.
+        sampler: the sampler of the run, needed only if it is not one of this package's.
+
+    Returns:
+        config, model with the parameters of the best epoch, data set, and the data loaders for
+        training, validation and test.
+
+    Raises:
+        UserError: if the file is no checkpoint of this package's.
+    """
+    state = load_checkpoint(model_file, key="model_file")
+    config = _checkpoint_config(state["config"], {"sampler": sampler} if sampler else {})
+    init_seed(config["seed"], config["reproducibility"])
+    _init_logger(config)
+    getLogger().info(config)
+    dataset = create_dataset(config)
+    getLogger().info(dataset)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = build_model(config, train_data._dataset)
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state["other_parameter"])
+    return config, model, dataset, train_data, valid_data, test_data
+
+
+def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
+    """The model of a config, initialised, on its device.
+
+    Raises:
+        UserError: if it needs a package that is not installed.
+    """
+    if config["model"] == "NCL" and importlib.util.find_spec("faiss") is None:
+        raise UserError.of("model", "NCL", "needs faiss: pip install recbole-hns[ncl]")
+    return config.model_class(config, dataset).to(config["device"])
+
+
+def result_table(valid: Mapping[str, float] | None, test: Mapping[str, float]) -> str:
+    """Validation and test result side by side, one metric a line."""
+    rows = [[metric, (valid or {}).get(metric), value] for metric, value in test.items()]
+    return tabulate(rows, headers=["metric", "valid", "test"], floatfmt=".4f", missingval="-")
+
+
+def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:
+    """The config of a checkpoint with what this call may change of it."""
+    recorded = load_checkpoint(resume)["config"]
+    given = given_keys(*arguments)
+    for key, value in given.items():
+        if key in CHANGED_BY_RESUME:
+            continue
+        old, new = recorded.get(key), getattr(value, "__name__", value)
+        # RecBole turns a single metric or K into a list
+        if new not in (old, recorded.get(key)) and [new] != old:
+            changeable = ", ".join(sorted(CHANGED_BY_RESUME))
+            allowed = f"the run was started with {old}; a resumed run may change only {changeable}"
+            raise UserError.of(key, new, allowed)
+    return _checkpoint_config(recorded, given)
+
+
+def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    values = {**recorded, **given}
+    # these name pickles, which RecBole would load
+    for key in ("dataset_save_path", "dataloaders_save_path"):
+        if key not in given:
+            values.pop(key, None)
+    if "sampler" not in given and values.get("sampler") not in SAMPLERS:
+        # importing what a file from elsewhere names would run code
+        allowed = "is not one of this package's; give the sampler beside the checkpoint to trust it"
+        raise UserError.of("sampler", values.get("sampler"), allowed)
+    model, sampler = values.pop("model", None), values.pop("sampler")
+    return Config(model=model, sampler=sampler, config_dict=values)
+
+
+def _init_logger(config: Config) -> None:
+    """RecBole's logger with a file for this run, also where the process had a run before."""
+    root = getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "of_recbole_hns", False)]:
+        root.removeHandler(handler)
+        handler.close()
+    others = root.handlers[:]
+    root.handlers.clear()
+    try:
+        init_logger(config)
+    except OSError as error:
+        raise UserError(f"log: the folder ./log cannot be written to ({error.strerror})") from None
+    for handler in root.handlers:
+        handler.of_recbole_hns = True
+    root.handlers[:0] = others

@@ -1,0 +1,25 @@
+"""Samplers, one file each; importing this package registers them."""
+
+from recbole_hns.sampler import ahns, dns, dns_mn, pns, rns, softmax, softmax_v
+from recbole_hns.sampler.base import (
+    SAMPLERS,
+    HardNegativeSampler,
+    Negatives,
+    register_sampler,
+    sampler_class,
+)
+
+__all__ = [
+    "SAMPLERS",
+    "HardNegativeSampler",
+    "Negatives",
+    "ahns",
+    "dns",
+    "dns_mn",
+    "pns",
+    "register_sampler",
+    "rns",
+    "sampler_class",
+    "softmax",
+    "softmax_v",
+]

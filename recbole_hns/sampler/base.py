@@ -1,0 +1,216 @@
+"""The base class of all samplers, and their registry."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_origin, get_type_hints
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.errors import UserError
+from recbole_hns.sampler.parameters import Hyperparameter
+
+#: Built-in and registered samplers by name.
+SAMPLERS: dict[str, type[HardNegativeSampler]] = {}
+
+SamplerClass = TypeVar("SamplerClass", bound="type[HardNegativeSampler]")
+
+
+class Negatives(NamedTuple):
+    """The negatives that a sampler chose among the candidates.
+
+    Attributes:
+        index: column of each negative in the candidate scores, ``[batch, M]``, int64; None takes
+            all candidates, in order.
+        weight: weight of each negative in the loss, ``[batch, M]``, each row summing to 1; None
+            is 1 / M.
+    """
+
+    index: Tensor | None
+    weight: Tensor | None = None
+
+
+class HardNegativeSampler(nn.Module):
+    """Turns candidate scores into the negatives to train with, and their weights.
+
+    A subclass declares its hyperparameters as annotated class attributes and defines
+    :meth:`select`. The other methods have defaults that suit most samplers. As the class is a
+    ``torch.nn.Module``, buffers and parameters of a sampler move to the model's device and go
+    into the checkpoint.
+
+    Attributes:
+        candidate_num: N, candidates drawn for each positive; ``all`` takes every negative item,
+            exactly once. Default 32.
+        candidate_distribution: ``uniform`` (default) or ``popularity``.
+        candidate_alpha: power of the popularity. Default 0.75.
+        epoch: the epoch under way, counted from 0.
+        hyperparameters: what the class declares and inherits, by name.
+        hardness_key: the hyperparameter that ``opauc_beta`` sets, in samplers that have both.
+
+    Args:
+        **values: hyperparameters by name; those left out take their defaults.
+
+    Raises:
+        UserError: if a value is not allowed.
+    """
+
+    name: ClassVar[str]
+    hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
+    hardness_key: ClassVar[str | None] = None
+
+    candidate_num: PositiveInt | Literal["all"] = Field(
+        32, description="N, candidates per positive; all = every negative, exactly"
+    )
+    candidate_distribution: Literal["uniform", "popularity"] = Field(
+        "uniform", description="distribution that candidates are drawn from"
+    )
+    candidate_alpha: float = Field(0.75, ge=0, description="power of the popularity")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = cls.__name__
+        _declare(cls)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__()
+        for key in values:
+            if key not in self.hyperparameters:
+                allowed = ", ".join(self.hyperparameters)
+                raise UserError.of(key, values[key], f"sampler {self.name} has only {allowed}")
+        for key, hyperparameter in self.hyperparameters.items():
+            value = values.get(key, hyperparameter.default)
+            setattr(self, key, hyperparameter.check(value) if key in values else value)
+        beta = getattr(self, "opauc_beta", None)
+        if beta is not None and self.hardness_key in values:
+            value = values[self.hardness_key]
+            raise UserError.of(
+                self.hardness_key, value, f"opauc_beta={beta} sets it; give only one"
+            )
+        self.epoch = 0
+
+    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor | None:
+        """Draw the candidates of a batch.
+
+        Args:
+            candidates: draws by ``candidate_distribution``.
+            user: ``[batch]``, int64.
+
+        Returns:
+            Item ids, ``[batch, N]``, int64; None for every item of the catalogue.
+        """
+        if self.candidate_num == "all":
+            return None
+        return candidates.draw(user, self.candidate_num)
+
+    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+        """Choose negatives from candidate scores. Runs without gradient.
+
+        Args:
+            pos_scores: score r_ui of each positive, ``[batch, 1]``.
+            scores: score r_uj of each candidate, ``[batch, N]``. With ``candidate_num: all``,
+                N is the number of items and an item that is no negative scores minus infinity.
+
+        Returns:
+            The chosen :class:`Negatives`.
+        """
+        raise NotImplementedError
+
+    def loss(self, pos_scores: Tensor, scores: Tensor, weight: Tensor | None) -> Tensor:
+        """Loss of each positive; default the weighted BPR loss sum_j w_j L_j.
+
+        Args:
+            pos_scores: ``[batch, 1]``, with gradient.
+            scores: scores of the chosen negatives, ``[batch, M]``, with gradient.
+            weight: ``[batch, M]``; None is 1 / M.
+
+        Returns:
+            ``[batch]``.
+        """
+        losses = bpr_loss(pos_scores, scores)
+        if weight is None:
+            return losses.mean(dim=1)
+        # an item that is no negative has weight 0 and an infinite score
+        return torch.where(weight > 0, losses * weight, 0).sum(dim=1)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first batch of each epoch, ``epoch`` being counted from 0."""
+        self.epoch = epoch
+
+
+def bpr_loss(pos_scores: Tensor, scores: Tensor) -> Tensor:
+    """BPR loss L_j = -log sigmoid(r_ui - r_uj) of each pair.
+
+    Args:
+        pos_scores: ``[batch, 1]``.
+        scores: ``[batch, M]``.
+
+    Returns:
+        ``[batch, M]``.
+    """
+    return F.softplus(scores - pos_scores)
+
+
+def register_sampler(name: str) -> Callable[[SamplerClass], SamplerClass]:
+    """Class decorator that makes a sampler available as ``sampler: name``."""
+
+    def register(cls: SamplerClass) -> SamplerClass:
+        cls.name = name
+        SAMPLERS[name] = cls
+        return cls
+
+    return register
+
+
+def sampler_class(name: Any) -> type[HardNegativeSampler]:
+    """The sampler that the config key ``sampler`` names.
+
+    Args:
+        name: a registered name, or ``package.module:Class``.
+
+    Raises:
+        UserError: if there is no such sampler.
+    """
+    if isinstance(name, type) and issubclass(name, HardNegativeSampler):
+        return name
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        close = difflib.get_close_matches(str(name), SAMPLERS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        known = ", ".join(SAMPLERS)
+        raise UserError.of("sampler", name, f"must be one of {known} or package.module:Class{hint}")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError.of("sampler", name, f"cannot be imported: {error}") from None
+    if not (inspect.isclass(cls) and issubclass(cls, HardNegativeSampler)):
+        raise UserError.of("sampler", name, "must be a subclass of HardNegativeSampler")
+    return cls
+
+
+def _declare(cls: type[HardNegativeSampler]) -> None:
+    """Collect the hyperparameters that ``cls`` declares, after those it inherits."""
+    hints = get_type_hints(cls, include_extras=True)
+    inherited: dict[str, Hyperparameter] = {}
+    for base in reversed(cls.__mro__[1:]):
+        inherited.update(vars(base).get("hyperparameters", {}))
+    own = {
+        name: Hyperparameter(name, hints[name], vars(cls)[name])
+        for name in vars(cls).get("__annotations__", {})
+        if name in vars(cls) and get_origin(hints[name]) is not ClassVar
+    }
+    cls.hyperparameters = {**inherited, **own}
+    for name, hyperparameter in own.items():
+        setattr(cls, name, hyperparameter.default)
+
+
+_declare(HardNegativeSampler)
+HardNegativeSampler.name = "HardNegativeSampler"

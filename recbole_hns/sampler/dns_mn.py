@@ -1,0 +1,69 @@
+"""DNS(M,N) of the HNS paper (WWW 2023), Algorithm 1."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from recbole_hns.errors import UserError
+from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+
+
+@register_sampler("dns_mn")
+class DNSMN(HardNegativeSampler):
+    """The M highest-scored of N candidates (HNS paper, Algorithm 1).
+
+    With ``dns_mode: mean`` each of them has weight 1/M; with ``draw`` one of them, taken at
+    random, is the negative, the form in which the AHNS paper used it as a baseline. By Theorem 1
+    it optimises OPAUC(beta) at beta = M/N, so ``opauc_beta`` sets M = beta N, rounded. With
+    ``candidate_num: all``, N is each user's number of negatives, and so M is each user's own.
+
+    Raises:
+        UserError: if M > N, or if ``opauc_beta`` < 1/N.
+    """
+
+    hardness_key = "dns_m"
+
+    candidate_num: PositiveInt | Literal["all"] = Field(
+        200, description="N, candidates per positive; all = every negative, exactly"
+    )
+    dns_m: PositiveInt = Field(10, description="M, the highest-scored candidates that are used")
+    dns_mode: Literal["mean", "draw"] = Field(
+        "mean", description="weight the M by 1/M, or draw one of them"
+    )
+    opauc_beta: float | None = Field(
+        None, gt=0, le=1, description="hardness M/N; sets dns_m in its place"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        num, beta = self.candidate_num, self.opauc_beta
+        if beta is not None:
+            if num != "all":
+                if beta * num < 1:
+                    raise UserError.of(
+                        "opauc_beta", beta, f"must be >= 1/candidate_num = {1 / num}"
+                    )
+                self.dns_m = round(beta * num)
+        elif num != "all" and self.dns_m > num:
+            raise UserError.of("dns_m", self.dns_m, f"must be <= candidate_num={num}")
+
+    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+        """Choose the M highest-scored candidates, or one of them at random."""
+        if self.candidate_num == "all":
+            num = (scores > -torch.inf).sum(dim=1, keepdim=True)
+            m = self.dns_m if self.opauc_beta is None else torch.round(self.opauc_beta * num).long()
+            m = torch.clamp(torch.as_tensor(m, device=scores.device), min=1).minimum(num)
+            largest = int(m.max())
+        else:
+            m, largest = torch.tensor(self.dns_m, device=scores.device), self.dns_m
+        index = scores.topk(largest, dim=1, sorted=self.candidate_num == "all").indices
+        if self.dns_mode == "draw":
+            pick = (torch.rand(len(scores), 1, device=scores.device) * m).long()
+            # a product just below m may round up to it
+            return Negatives(index=index.gather(1, pick.minimum(m - 1)))
+        if self.candidate_num == "all":
+            inside = torch.arange(largest, device=scores.device) < m
+            return Negatives(index, weight=inside.to(scores.dtype) / m)
+        return Negatives(index)

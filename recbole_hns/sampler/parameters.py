@@ -1,0 +1,79 @@
+"""Hyperparameters of samplers: declared as typed class attributes, checked by pydantic.
+
+An annotation with a default, or with ``Field(default, gt=0, description=...)``, is a hyperparameter
+and a config key of the same name.
+"""
+
+from __future__ import annotations
+
+import types
+from functools import cached_property
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from recbole_hns.errors import UserError
+
+
+class Hyperparameter:
+    """One declared hyperparameter.
+
+    Attributes:
+        name: its config key.
+        default: its default value.
+        description: one line for ``--help``.
+    """
+
+    def __init__(self, name: str, annotation: Any, default: Any) -> None:
+        self.name = name
+        self.field = FieldInfo.from_annotated_attribute(annotation, default)
+        self.default = self.field.default
+        self.description = self.field.description or ""
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter:
+        annotation = self.field.annotation
+        if self.field.metadata:
+            annotation = Annotated[(annotation, *self.field.metadata)]
+        # strict: neither True nor "3" is an integer
+        return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+    @property
+    def allowed(self) -> str:
+        """What it accepts, in words."""
+        return _allowed(self.field.annotation, self.field.metadata)
+
+    def check(self, value: Any) -> Any:
+        """``value``, converted where that loses nothing (1 to 1.0).
+
+        Raises:
+            UserError: if the value is not allowed.
+        """
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError:
+            raise UserError.of(self.name, value, f"must be {self.allowed}") from None
+
+
+def _allowed(annotation: Any, metadata: list[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        annotation, *more = get_args(annotation)
+        return _allowed(annotation, [*metadata, *more])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_allowed(part, metadata) for part in get_args(annotation))
+    if origin is Literal:
+        return " or ".join(str(value) for value in get_args(annotation))
+    if origin is list:
+        (part,) = get_args(annotation)
+        return f"a list of values each {_allowed(part, metadata)}"
+    names = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
+    text = names.get(annotation, "unset" if annotation is type(None) else str(annotation))
+    if annotation in (int, float):
+        signs = {Gt: ("gt", ">"), Ge: ("ge", ">="), Lt: ("lt", "<"), Le: ("le", "<=")}
+        for bound in metadata:
+            for attribute, sign in [signs[kind] for kind in signs if isinstance(bound, kind)]:
+                text += f" {sign} {getattr(bound, attribute)}"
+    return text

@@ -1,0 +1,344 @@
+"""RecBole's ``Trainer`` with the negatives of a sampler."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from recbole.trainer import NCLTrainer, Trainer
+from recbole.utils import get_gpu_usage, get_local_time, set_color
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_hns.checkpoint import (
+    load_checkpoint,
+    plain,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.model import pairwise_model
+from recbole_hns.model.base import Losses
+from recbole_hns.record import RunRecord
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_hns.config import Config
+
+
+class HardNegativeTrainer(Trainer):
+    """Trains a pairwise RecBole model with the negatives that ``config.sampler`` chooses.
+
+    Logging, TensorBoard, early stopping and evaluation are RecBole's. A batch is drawn, scored,
+    selected from and learnt without leaving the device; loss and hardness are read once an epoch.
+    After every epoch the checkpoint and the result file are replaced. The checkpoint holds the
+    parameters of the best epoch, which evaluation loads, and under ``last`` all that
+    :meth:`resume_checkpoint` needs to go on from the last epoch.
+
+    Attributes:
+        sampler: the sampler.
+        record: the content of the result file.
+        hardness: mean negative hardness of the last epoch: sum of the chosen negatives' scores
+            (weighted) over the sum of the positives' scores.
+    """
+
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
+        self.sampler = config.sampler.to(self.device)
+        self.pairwise = pairwise_model(model)
+        path = _unused(Path(self.checkpoint_dir), f"{config['model']}-{self.sampler.name}")
+        self._name_files(path)
+        self.hardness: float | None = None
+        self._saved = False
+        self._best: dict[str, Any] | None = None
+        self._best_epoch = -1
+        self._loader_state: Tensor | None = None
+
+    def _name_files(self, checkpoint: Path) -> None:
+        self.saved_model_file = str(checkpoint)
+        self.record = RunRecord(checkpoint.with_suffix(".json"), self.config.final_config_dict)
+
+    # --- training -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train_data: AbstractDataLoader,
+        valid_data: AbstractDataLoader | None = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train, as RecBole's ``Trainer.fit``; with ``saved``, files are replaced every epoch."""
+        self._saved, self._train_data, self._evaluates = saved, train_data, bool(valid_data)
+        self._candidates = self._candidate_sampler(train_data)
+        if self._loader_state is not None:
+            train_data.generator.set_state(self._loader_state)
+        if self.cur_step > self.stopping_step:
+            self.logger.info("The run had stopped early; there is nothing left to train.")
+            return self.best_valid_score, self.best_valid_result
+
+        def end_of_evaluated_epoch(epoch_idx: int, valid_score: float) -> None:
+            self._end_epoch(epoch_idx)
+            if callback_fn:
+                callback_fn(epoch_idx, valid_score)
+
+        return super().fit(
+            train_data, valid_data, verbose, saved, show_progress, end_of_evaluated_epoch
+        )
+
+    def _candidate_sampler(self, train_data: AbstractDataLoader) -> CandidateSampler:
+        candidates = train_data._sampler
+        if not isinstance(candidates, CandidateSampler):
+            candidates = CandidateSampler.of(train_data._dataset)
+        sampler = self.sampler
+        candidates = candidates.with_distribution(
+            sampler.candidate_distribution, sampler.candidate_alpha
+        )
+        candidates.check()
+        return candidates
+
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
+        """Train one epoch; returns the losses summed over its batches, as RecBole's."""
+        start = time.perf_counter()
+        self.model.train()
+        self.sampler.start_epoch(epoch_idx)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        batches = tqdm(
+            self._batches(train_data),
+            total=len(train_data),
+            ncols=100,
+            desc=set_color(f"Train {epoch_idx:>5}", "pink"),
+            disable=not show_progress,
+        )
+        totals: list[Tensor] = []
+        score_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for user, pos_item in batches:
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, enabled=self.enable_amp):
+                losses, scores = self._batch_losses(user, pos_item)
+            parts = self._active(losses, epoch_idx) if isinstance(losses, tuple) else (losses,)
+            scaler.scale(sum(part.sum() for part in parts)).backward()
+            if self.clip_grad_norm:
+                scaler.unscale_(self.optimizer)
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            scaler.step(self.optimizer)
+            scaler.update()
+            detached = [part.detach().sum().double() for part in parts]
+            totals = [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
+            score_sums += scores
+            if self.gpu_available and show_progress:
+                usage = get_gpu_usage(self.device)
+                batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
+
+        # the one time an epoch that the device is waited for
+        sums = [total.item() for total in totals]
+        self._check_nan(torch.tensor(sum(sums)))
+        negative, positive = score_sums.tolist()
+        self.hardness = negative / positive if positive else None
+        entry = {
+            "epoch": epoch_idx,
+            "train_loss": sum(sums),
+            "train_seconds": time.perf_counter() - start,
+            "hardness": self.hardness,
+        }
+        self.record.epochs.append(entry)
+        if self.hardness is not None:
+            self.tensorboard.add_scalar("Hardness/Train", self.hardness, epoch_idx)
+        if not self._evaluates:
+            self._keep_as_best(epoch_idx)
+        if not (self._evaluates and self.eval_step and (epoch_idx + 1) % self.eval_step == 0):
+            self._end_epoch(epoch_idx)
+        return tuple(sums) if isinstance(losses, tuple) else sums[0]
+
+    def _batches(self, train_data: AbstractDataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+        """Users and positives, batch by batch, in the order in which ``train_data`` has them.
+
+        The loader would index a Python list and collate on the CPU; here the whole epoch is
+        shuffled on the device, by the numbers that the loader draws from its generator.
+        """
+        inter_feat = train_data._dataset.inter_feat
+        user = inter_feat[train_data._dataset.uid_field].to(self.device)
+        item = inter_feat[train_data._dataset.iid_field].to(self.device)
+        if train_data.shuffle:
+            generator = train_data.generator
+            # the loader's seed for workers, then the order, then its sampler's empty remainder
+            torch.empty((), dtype=torch.int64).random_(generator=generator)
+            order = torch.randperm(len(user), generator=generator).to(self.device)
+            torch.randperm(len(user), generator=generator)
+            user, item = user[order], item[order]
+        size = train_data.step
+        return zip(user.split(size), item.split(size), strict=True)
+
+    def _batch_losses(self, user: Tensor, pos_item: Tensor) -> tuple[Losses, Tensor]:
+        """The model's loss on a batch, and the two sums that hardness is the ratio of.
+
+        Args:
+            user: ``[batch]``, int64.
+            pos_item: ``[batch]``, int64.
+
+        Returns:
+            The loss, and ``[2]``: the chosen negatives' scores, weighted, and the positives'.
+        """
+        sampler, pairwise = self.sampler, self.pairwise
+        with pairwise.step():
+            with torch.no_grad():
+                items = sampler.draw(self._candidates, user)
+                pos_scores, scores = pairwise.scores(user, pos_item, items, self._candidates)
+                index, weight = sampler.select(pos_scores, scores)
+                if index is not None:
+                    scores = scores.gather(1, index)
+                    items = index if items is None else items.gather(1, index)
+                if weight is None:
+                    chosen = scores.mean(dim=1)
+                else:
+                    chosen = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
+            losses = pairwise.loss(user, pos_item, items, weight, sampler.loss)
+        return losses, torch.stack([chosen.double().sum(), pos_scores.double().sum()])
+
+    def _active(self, losses: tuple[Tensor, ...], epoch_idx: int) -> tuple[Tensor, ...]:
+        """The parts of the loss that this epoch trains with."""
+        return losses
+
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: float | tuple[float, ...]
+    ) -> str:
+        line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        if self.hardness is None:
+            return line
+        return f"{line[:-1]}, {set_color('hardness', 'blue')}: {self.hardness:.4f}]"
+
+    def _valid_epoch(
+        self, valid_data: AbstractDataLoader, show_progress: bool = False
+    ) -> tuple[float, dict[str, float]]:
+        start = time.perf_counter()
+        valid_score, valid_result = super()._valid_epoch(valid_data, show_progress)
+        self.record.epochs[-1]["eval_seconds"] = time.perf_counter() - start
+        self.record.epochs[-1].update(plain(valid_result))
+        return valid_score, valid_result
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Keep the parameters as the best so far; they are written at the end of the epoch."""
+        if epoch < 0:  # RecBole's call for a run without epochs left, whose file is there already
+            return
+        if epoch != self._best_epoch:
+            self._keep_as_best(epoch)
+        if verbose:
+            saving = set_color("Saving current", "blue")
+            self.logger.info(f"{saving}: {self.saved_model_file}")
+
+    def _keep_as_best(self, epoch: int) -> None:
+        self._best_epoch = epoch
+        self._best = {
+            "state_dict": _copied(self.model.state_dict()),
+            "other_parameter": _copied(self.model.other_parameter()),
+        }
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Replace the checkpoint and the result file."""
+        self.record.results.update(
+            best_epoch=self._best_epoch,
+            best_valid_score=self.best_valid_score if self._evaluates else None,
+            best_valid_result=self.best_valid_result,
+        )
+        if self._saved:
+            save_checkpoint(self._state(epoch), self.saved_model_file)
+            self.record.write()
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """All of a checkpoint, as plain data."""
+        best = self._best or {"state_dict": self.model.state_dict(), "other_parameter": {}}
+        return {
+            "config": plain(self.config.resolved()),
+            "epoch": self._best_epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": plain(self.best_valid_result),
+            **best,
+            "last": {
+                "epoch": epoch,
+                # the same tensors where the last epoch is the best, which are stored once
+                "state_dict": best["state_dict"]
+                if epoch == self._best_epoch
+                else self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "sampler": self.sampler.state_dict(),
+                "random": random_state(),
+                "loader": self._train_data.generator.get_state(),
+                "epochs": plain(self.record.epochs),
+            },
+        }
+
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
+        """Go on, in :meth:`fit`, after the last epoch of an interrupted run, with its files.
+
+        Raises:
+            UserError: if the file is no checkpoint of this package's.
+        """
+        state = load_checkpoint(resume_file, self.device)
+        last = state["last"]
+        self._name_files(Path(resume_file))
+        self.model.load_state_dict(last["state_dict"])
+        self.optimizer.load_state_dict(last["optimizer"])
+        self.sampler.load_state_dict(last["sampler"])
+        self._loader_state = last["loader"].cpu()
+        self.record.epochs = last["epochs"]
+        self.start_epoch = last["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        self._best_epoch = state["epoch"]
+        self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
+        set_random_state(last["random"])
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def write_test_result(self, result: Mapping[str, float]) -> None:
+        """Add the final test metrics to the result file."""
+        self.record.results["test_result"] = result
+        if self._saved:
+            self.record.write()
+
+
+class HardNegativeNCLTrainer(HardNegativeTrainer, NCLTrainer):
+    """The same for NCL, whose trainer clusters before an epoch and warms up."""
+
+    def _active(self, losses: tuple[Tensor, ...], epoch_idx: int) -> tuple[Tensor, ...]:
+        return losses[:-1] if epoch_idx < self.config["warm_up_step"] else losses
+
+
+def get_trainer(model_name: str) -> type[HardNegativeTrainer]:
+    """The trainer class for a model."""
+    return HardNegativeNCLTrainer if model_name == "NCL" else HardNegativeTrainer
+
+
+def _unused(directory: Path, prefix: str) -> Path:
+    """A checkpoint name of RecBole's form that no other run has taken."""
+    stem = f"{prefix}-{get_local_time()}"
+    path, number = directory / f"{stem}.pth", 1
+    while path.exists() or path.with_suffix(".json").exists():
+        number += 1
+        path = directory / f"{stem}-{number}.pth"
+    return path
+
+
+def _copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+        for key, value in tensors.items()
+    }

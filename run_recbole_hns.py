@@ -1,0 +1,8 @@
+"""The main job: ``python run_recbole_hns.py --model=BPR --dataset=ml-100k --sampler=ahns``."""
+
+import sys
+
+from recbole_hns.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["run", *sys.argv[1:]]))
