@@ -7,7 +7,6 @@ code. A file that needs more than that is refused.
 from __future__ import annotations
 
 import os
-import pickle
 import random
 from collections.abc import Mapping
 from enum import Enum
@@ -61,11 +60,15 @@ def load_checkpoint(
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
-        raise UserError.of(key, path, f"a checkpoint file ({error.strerror or error})") from None
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError):
+        raise UserError.of(
+            key, path, f"must be a checkpoint file ({error.strerror or error})"
+        ) from None
+    except Exception:  # what a reader of arbitrary bytes raises is as arbitrary as they are
         state = None
     if not isinstance(state, dict) or not isinstance(state.get("last"), dict):
-        raise UserError.of(key, path, "a checkpoint that recbole-hns wrote; this file is none")
+        raise UserError.of(
+            key, path, "must be a checkpoint that recbole-hns wrote; this file is none"
+        )
     return state
 
 

@@ -190,6 +190,17 @@ class Config(RecBoleConfig):
                 final[key] = hyperparameter.check(final[key])
         if not isinstance(final.get("eval_args"), dict):
             raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
+        split = final["eval_args"].get("split")
+        if isinstance(split, dict) and "RS" in split:
+            parts = split["RS"]
+            if not (isinstance(parts, list) and len(parts) == 3):
+                allowed = "RS must list three parts, for training, validation and test"
+                raise UserError.of("eval_args", final["eval_args"], allowed)
+        metrics = final["metrics"]
+        final["metrics"] = metrics = [metrics] if isinstance(metrics, str) else metrics
+        for metric in metrics:
+            if metric.lower() not in metric_types:
+                raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}")
         self.data_root = final["data_path"]
         self.parameters["Negative Sampling"] = ["sampler", *own]
         return final
@@ -223,9 +234,6 @@ class Config(RecBoleConfig):
         """See that ``valid_metric`` will be among the results before any epoch is spent."""
         metric, at, k = self["valid_metric"].partition("@")
         metrics = [name.lower() for name in self["metrics"]]
-        unknown = [name for name in metrics if name not in metric_types]
-        if unknown:
-            raise UserError.of("metrics", self["metrics"], f"{unknown[0]} is no metric")
         if metric.lower() not in metrics:
             allowed = f"its metric must be one of metrics = {', '.join(self['metrics'])}"
             raise UserError.of("valid_metric", self["valid_metric"], allowed)

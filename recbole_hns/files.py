@@ -56,6 +56,6 @@ def writable_directory(key: str, path: str) -> Path:
             pass
     except OSError as error:
         raise UserError.of(
-            key, path, f"a directory that can be written to ({error.strerror})"
+            key, path, f"must be a directory that can be written to ({error.strerror})"
         ) from None
     return directory

@@ -78,7 +78,8 @@ class HardNegativeTrainer(Trainer):
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float] | None]:
         """Train, as RecBole's ``Trainer.fit``; with ``saved``, files are replaced every epoch."""
-        self._saved, self._train_data, self._evaluates = saved, train_data, bool(valid_data)
+        self._saved, self._train_data = saved, train_data
+        self._evaluates = bool(valid_data) and self.eval_step > 0
         self._candidates = self._candidate_sampler(train_data)
         if self._loader_state is not None:
             train_data.generator.set_state(self._loader_state)
@@ -161,7 +162,7 @@ class HardNegativeTrainer(Trainer):
             self.tensorboard.add_scalar("Hardness/Train", self.hardness, epoch_idx)
         if not self._evaluates:
             self._keep_as_best(epoch_idx)
-        if not (self._evaluates and self.eval_step and (epoch_idx + 1) % self.eval_step == 0):
+        if not self._evaluates or (epoch_idx + 1) % self.eval_step:
             self._end_epoch(epoch_idx)
         return tuple(sums) if isinstance(losses, tuple) else sums[0]
 

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _tell(str(error))
     except KeyboardInterrupt:
-        _tell("interrupted; --resume=CHECKPOINT goes on after the last completed epoch")
+        hint = "--resume=CHECKPOINT goes on after the last completed epoch"
+        print(f"recbole-hns: interrupted; {hint}", file=sys.stderr)
         return 130
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,19 +47,17 @@ class InnerProductModel(PairwiseModel):
         with ExitStack() as stack:
             if isinstance(model, BPR):
                 tables = model.user_embedding.weight, model.item_embedding.weight
-            elif isinstance(model, SGL):
-                forward, graph = model.forward, model.train_graph
-                tables = forward(graph)
-
-                def one_graph_known(other: Any) -> tuple[Tensor, Tensor]:
-                    return tables if other is graph else forward(other)
-
-                stack.enter_context(replaced(model, "forward", one_graph_known))
             else:
-                tables = model.forward()
-                stack.enter_context(replaced(model, "forward", lambda: tables))
-            # sparse products are not made for what mixed precision may leave here
-            self.user_table, self.item_table = (_at_least_float32(t) for t in tables[:2])
+                # SGL's takes a graph, of which the whole one is what scores items
+                graph = (model.train_graph,) if isinstance(model, SGL) else ()
+                forward = _full_precision(model.forward)
+                tables = forward(*graph)
+
+                def known(*other: Any) -> Any:
+                    return tables if all(map(operator.is_, other, graph)) else forward(*other)
+
+                stack.enter_context(replaced(model, "forward", known))
+            self.user_table, self.item_table = tables[:2]
             yield
         self.user_table = self.item_table = None
 
@@ -142,5 +141,11 @@ class InnerProductModel(PairwiseModel):
         return forward
 
 
-def _at_least_float32(table: Tensor) -> Tensor:
-    return table.float() if table.dtype in (torch.float16, torch.bfloat16) else table
+def _full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:
+    """``propagate`` without mixed precision, in which sparse products have no backward pass."""
+
+    def forward(*graph: Any) -> Any:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return propagate(*graph)
+
+    return forward

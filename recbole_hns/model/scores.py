@@ -20,6 +20,9 @@ def list_scores(user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
     Returns:
         ``[batch, N]``: ``user_e[b] . item_table[items[b, n]]``, differentiable in both embeddings.
     """
+    if items.shape[1] > len(item_table):
+        # all scores are fewer, and PyTorch's sampled product refuses such a pattern
+        return (user_e @ item_table.t()).gather(1, items)
     return _ListScores.apply(user_e, item_table, items)
 
 

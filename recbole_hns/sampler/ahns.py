@@ -1,7 +1,9 @@
 """AHNS_p<0 of the AHNS paper (AAAI 2024), Algorithm 1."""
 
+from typing import Literal
+
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
@@ -19,8 +21,11 @@ class AHNS(HardNegativeSampler):
     this N): hard negatives for positives that score low, easy ones for those that score high.
     """
 
-    ahns_alpha: float = Field(1.0, gt=0, description="alpha of Eq. 2")
-    ahns_beta: float = Field(0.1, gt=0, description="beta of Eq. 2")
+    candidate_num: PositiveInt | Literal["all"] = Field(
+        8, description="N, candidates per positive; all = every negative, exactly"
+    )
+    ahns_alpha: float = Field(0.1, gt=0, description="alpha of Eq. 2")
+    ahns_beta: float = Field(1.0, gt=0, description="beta of Eq. 2")
     ahns_p: float = Field(-2.0, lt=0, description="p of Eq. 2; -1 is the target beta throughout")
 
     def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:

@@ -28,7 +28,7 @@ class DNSMN(HardNegativeSampler):
     candidate_num: PositiveInt | Literal["all"] = Field(
         200, description="N, candidates per positive; all = every negative, exactly"
     )
-    dns_m: PositiveInt = Field(10, description="M, the highest-scored candidates that are used")
+    dns_m: PositiveInt = Field(40, description="M, the highest-scored candidates that are used")
     dns_mode: Literal["mean", "draw"] = Field(
         "mean", description="weight the M by 1/M, or draw one of them"
     )

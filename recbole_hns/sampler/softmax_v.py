@@ -24,7 +24,7 @@ class SoftmaxV(HardNegativeSampler):
     candidate_num: PositiveInt | Literal["all"] = Field(
         200, description="N, candidates per positive; all = every negative, exactly"
     )
-    softmax_rho: float = Field(3.0, ge=0, description="rho, the hardness; 0 weights all alike")
+    softmax_rho: float = Field(0.5, ge=0, description="rho, the hardness; 0 weights all alike")
     opauc_beta: float | None = Field(
         None, gt=0, le=1, description="hardness exp(-rho); sets softmax_rho in its place"
     )

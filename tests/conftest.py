@@ -1,0 +1,52 @@
+"""What several test files share: small data sets as RecBole reads them, and quiet runs."""
+
+import numpy as np
+import pytest
+import torch
+
+import recbole_hns
+from recbole_hns.config import Config
+from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.quick_start import build_model
+from recbole_hns.trainer import get_trainer
+
+QUIET = {"show_progress": False, "state": "ERROR"}
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    """Runs leave log/, log_tensorboard/ and saved/ where they are started."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def write_dataset(tmp_path):
+    """Write ``dataset/<name>/<name>.inter`` from (user, item) pairs; returns the config keys."""
+
+    def write(pairs, name="toy"):
+        folder = tmp_path / "dataset" / name
+        folder.mkdir(parents=True)
+        lines = ["user_id:token\titem_id:token", *(f"u{u}\ti{i}" for u, i in pairs)]
+        (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
+        return {"dataset": name, "load_col": {"inter": ["user_id", "item_id"]}}
+
+    return write
+
+
+@pytest.fixture
+def toy(write_dataset):
+    """A data set of 30 users and 40 items, each user with 6 to 14 items."""
+    rng = np.random.default_rng(1)
+    pairs = [(u, i) for u in range(30) for i in rng.choice(40, rng.integers(6, 15), replace=False)]
+    return write_dataset(pairs)
+
+
+def prepared(**keys):
+    """Config, training loader, validation loader and trainer of a model for the config keys."""
+    config = Config(config_dict={**QUIET, **keys})
+    recbole_hns.quick_start.init_seed(config["seed"], config["reproducibility"])
+    train, valid, _ = data_preparation(config, create_dataset(config))
+    model = build_model(config, train._dataset)
+    return config, train, valid, get_trainer(config["model"])(config, model)

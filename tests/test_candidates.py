@@ -1,0 +1,166 @@
+"""Candidate draws: exactly by distribution, never an item of the user's."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from recbole_hns.data import candidates as module
+from recbole_hns.data.candidates import CandidateSampler
+
+
+def dataset(pairs, user_num, item_num):
+    """As much of a RecBole data set as a sampler looks at."""
+    user, item = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T
+    return SimpleNamespace(
+        uid_field="user",
+        iid_field="item",
+        user_num=user_num,
+        item_num=item_num,
+        inter_feat={"user": torch.from_numpy(user.copy()), "item": torch.from_numpy(item.copy())},
+        id2token=lambda field, id_: f"token{id_}",
+    )
+
+
+def sampler_of(pairs, user_num, item_num, distribution="uniform", alpha=1.0):
+    data = dataset(pairs, user_num, item_num)
+    return CandidateSampler(["train"], [data], distribution, alpha).set_phase("train")
+
+
+@pytest.fixture(params=["mask", "search"])
+def path(request, monkeypatch):
+    """Both ways of drawing uniformly."""
+    if request.param == "search":
+        monkeypatch.setattr(module, "MASK_BUDGET", 0)
+    return request.param
+
+
+def random_pairs(rng, user_num, item_num, most):
+    return [
+        (u, i)
+        for u in range(1, user_num)
+        for i in rng.choice(np.arange(1, item_num), rng.integers(1, most), replace=False)
+    ]
+
+
+def test_uniform_over_each_users_allowed_items(path):
+    rng = np.random.default_rng(0)
+    pairs = random_pairs(rng, 6, 23, 15)
+    sampler = sampler_of(pairs, 6, 23)
+    for user in range(1, 6):
+        drawn = sampler.draw(torch.full((400,), user), 250)
+        assert drawn.shape == (400, 250)
+        counts = np.bincount(drawn.numpy().ravel(), minlength=23)
+        allowed = sorted(set(range(1, 23)) - {i for u, i in pairs if u == user})
+        assert counts.sum() == counts[allowed].sum()
+        assert chisquare(counts[allowed]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0, 2.0])
+def test_popularity_power_over_each_users_allowed_items(alpha):
+    rng = np.random.default_rng(1)
+    pairs = random_pairs(rng, 9, 15, 9)
+    pairs = [(u, i) for u, i in pairs if i != 4]  # an item without interactions
+    popularity = np.bincount([i for _, i in pairs], minlength=15)
+    sampler = sampler_of(pairs, 9, 15, "popularity", alpha)
+    for user in (1, 4, 8):
+        counts = np.bincount(sampler.draw(torch.full((300,), user), 400).ravel(), minlength=15)
+        own = {i for u, i in pairs if u == user}
+        allowed = [i for i in range(1, 15) if i not in own and popularity[i]]
+        expected = popularity[allowed].astype(float) ** alpha
+        expected *= counts.sum() / expected.sum()
+        assert counts.sum() == counts[allowed].sum()
+        assert chisquare(counts[allowed], expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_no_training_item_in_ten_million_draws(path, distribution):
+    rng = np.random.default_rng(2)
+    user_num, item_num = 500, 300
+    pairs = random_pairs(rng, user_num, item_num, 290)
+    used = np.zeros((user_num, item_num), dtype=bool)
+    used[tuple(np.array(pairs).T)] = True
+    sampler = sampler_of(pairs, user_num, item_num, distribution, 0.75)
+    for _ in range(5):
+        user = torch.randint(1, user_num, (10_000,))
+        drawn = sampler.draw(user, 200)
+        assert drawn.min() >= 1
+        assert drawn.max() < item_num
+        assert not used[user.unsqueeze(1), drawn].any()
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=50)
+def test_draws_stay_allowed_on_any_data(data):
+    item_num = data.draw(st.integers(3, 20))
+    items = st.sets(st.integers(1, item_num - 1), max_size=item_num - 2)
+    rows = data.draw(st.lists(items, min_size=1, max_size=5))
+    pairs = [(u, i) for u, row in enumerate(rows) for i in row] or [(0, 1)]
+    sampler = sampler_of(pairs, len(rows), item_num)
+    drawn = sampler.draw(torch.arange(len(rows)), 30)
+    for row, own in zip(drawn.tolist(), rows, strict=True):
+        assert not set(row) & own
+        assert all(1 <= i < item_num for i in row)
+
+
+def test_a_user_with_one_item_left(path):
+    pairs = [(1, i) for i in range(1, 50) if i != 17] + [(2, 3)]
+    sampler = sampler_of(pairs, 3, 50)
+    assert (sampler.draw(torch.ones(100, dtype=torch.int64), 100) == 17).all()
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_a_user_with_all_items_is_an_error(distribution):
+    sampler = sampler_of([(1, 1), (1, 2), (2, 1)], 3, 3, distribution)
+    with pytest.raises(ValueError, match=r"user token1 .* has interacted with every item"):
+        sampler.check()
+    with pytest.raises(ValueError, match="every item"):
+        sampler.sample_by_user_ids([1], [1], 1)
+
+
+def test_popularity_mass_does_not_overflow():
+    pairs = [(u, 1 + (u * 7 + k) % 1000) for u in range(1, 5000) for k in range(40)]
+    sampler = sampler_of(pairs, 5000, 1001, "popularity", 1.0)
+    drawn = sampler.draw(torch.arange(1, 5000), 50)
+    for user in (1, 2499, 4999):
+        assert not set(drawn[user - 1].tolist()) & sampler.used_ids[user]
+
+
+def test_exclude_marks_padding_and_used_items():
+    rng = np.random.default_rng(3)
+    pairs = random_pairs(rng, 7, 11, 8)
+    sampler = sampler_of(pairs, 7, 11)
+    user = torch.tensor([3, 1, 3, 6])
+    scores = sampler.exclude(user, torch.zeros(4, 11))
+    for row, u in zip(scores.tolist(), user.tolist(), strict=True):
+        out = {i for i, score in enumerate(row) if score == -np.inf}
+        assert out == {0} | {i for v, i in pairs if v == u}
+
+
+def test_it_stands_where_recbole_uses_its_own():
+    train, valid = dataset([(1, 2), (1, 3), (2, 5)], 3, 8), dataset([(1, 4), (2, 2)], 3, 8)
+    sampler = CandidateSampler(["train", "valid"], [train, valid])
+    assert sampler.set_phase("train").used_ids[1] == {2, 3}
+    assert sampler.set_phase("valid").used_ids[1] == {2, 3, 4}
+    assert [set(), {2, 3, 4}, {2, 5}] == list(sampler.set_phase("valid").used_ids)
+    drawn = sampler.set_phase("valid").sample_by_user_ids(np.array([1, 2]), [4, 2], 500)
+    assert drawn.shape == (1000,)
+    assert set(drawn[0::2].tolist()) == {1, 5, 6, 7}
+    assert set(drawn[1::2].tolist()) == {1, 3, 4, 6, 7}
+    with pytest.raises(ValueError, match=r"user_id \[9\] not exist"):
+        sampler.set_phase("train").sample_by_user_ids([9], [1], 1)
+    with pytest.raises(ValueError, match="Phase"):
+        sampler.set_phase("test")
+
+
+def test_popularity_counts_no_later_phase():
+    train, valid = dataset([(1, 2), (2, 3)], 3, 6), dataset([(1, 4), (2, 4)], 3, 6)
+    sampler = CandidateSampler(["train", "valid"], [train, valid], "popularity")
+    assert set(sampler.set_phase("train").draw(torch.ones(50, dtype=int), 20).ravel().tolist()) == {
+        3
+    }
+    assert set(sampler.set_phase("valid").sampling(500)) == {2, 3, 4}

@@ -1,0 +1,190 @@
+"""Precedence of configuration, and a user's mistakes: one line, exit status 2, nothing written."""
+
+import pickle
+import sys
+
+import pytest
+import yaml
+
+from recbole_hns.cli import main
+from recbole_hns.config import Config, literal, read_yaml
+from recbole_hns.errors import UserError
+from recbole_hns.files import properties_path
+from recbole_hns.sampler import SAMPLERS
+
+
+def test_command_line_over_dictionary_over_files_over_defaults(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("candidate_num: 3\nepochs: 4\nlearning_rate: 1e-2\nsampler: dns\n")
+    assert Config()["sampler"] == "ahns"
+    config = Config(
+        config_file_list=[path],
+        config_dict={"candidate_num": 5, "epochs": 6},
+        command_line={"candidate_num": "7"},
+    )
+    assert (config["sampler"], config["learning_rate"]) == ("dns", 0.01)
+    assert (config["candidate_num"], config["epochs"]) == (7, 6)
+    assert config.sampler.candidate_num == 7
+    assert (
+        Config(
+            "LightGCN", sampler="rns", config_file_list=[path], config_dict={"candidate_num": 1}
+        )["model"]
+        == "LightGCN"
+    )
+
+
+def test_nothing_is_read_from_the_caller_command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--epochs=9", "--sampler=rns"])
+    config = Config()
+    assert (config["epochs"], config["sampler"]) == (300, "ahns")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_yaml_and_class_have_the_same_defaults(name):
+    values = read_yaml(properties_path(f"sampler/{name}.yaml"))
+    declared = {k: h.default for k, h in SAMPLERS[name].hyperparameters.items()}
+    assert values == declared
+    config = Config(sampler=name)
+    for key, value in declared.items():
+        assert config[key] == value
+
+
+def test_opauc_beta_replaces_the_default_of_what_it_sets():
+    config = Config(sampler="dns_mn", config_dict={"opauc_beta": 0.1, "candidate_num": 50})
+    assert config["dns_m"] == config.sampler.dns_m == 5
+    again = Config(config_dict=config.resolved())
+    assert again["dns_m"] == 5
+    assert again.resolved() == config.resolved()
+
+
+def test_resolved_makes_the_same_config():
+    config = Config(
+        "LightGCN",
+        sampler="softmax_v",
+        config_dict={"topk": 20, "metrics": "NDCG", "valid_metric": "NDCG@20"},
+    )
+    again = Config(config_dict=config.resolved())
+    assert again.final_config_dict == config.final_config_dict
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("[1, 2]", [1, 2]), ("True", True), ("false", False), ("None", None),
+     ("ml-100k", "ml-100k"), ("__import__('os')", "__import__('os')"), ("{'a': 1}", {"a": 1}),
+     ("(" * 500, "(" * 500), ("1/3", "1/3")],
+)  # fmt: skip
+def test_strings_are_read_as_literals_and_never_evaluated(text, value):
+    assert literal(text) == value
+
+
+def test_yaml_runs_no_code(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text("a: !!python/object/apply:os.system ['touch evil']\n")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        read_yaml(path)
+    assert not (tmp_path / "evil").exists()
+
+
+#: Arguments of ``run``, and what the one line holds.
+MISTAKES = {
+    "unknown sampler": ("--sampler=ahsn", ["sampler=ahsn: must be one of", "did you mean ahns"]),
+    "unimportable": ("--sampler=no.such:Class", ["sampler=no.such:Class", "cannot be imported"]),
+    "no sampler": ("--sampler=collections:OrderedDict", ["subclass of HardNegativeSampler"]),
+    "unknown model": ("--model=BRP", ["model=BRP: RecBole has no such model; did you mean BPR?"]),
+    "wrong case": ("--model=lightgcn", ["did you mean LightGCN?"]),
+    "odd model": ("--model=../x", ["model=../x: must be the name of a RecBole model"]),
+    "pointwise": ("--model=NeuMF", ["model=NeuMF: must be a general recommender", "LightGCN"]),
+    "auto-encoder": ("--model=MultiVAE", ["model=MultiVAE: must be"]),
+    "item-based": ("--model=ItemKNN", ["model=ItemKNN: must be"]),
+    "sequential": ("--model=SASRec", ["model=SASRec: must be"]),
+    "knowledge": ("--model=CKE", ["model=CKE: must be"]),
+    "M > N": ("--sampler=dns_mn --candidate_num=5 --dns_m=6", ["dns_m=6", "<= candidate_num=5"]),
+    "N = 0": ("--candidate_num=0", ["candidate_num=0: must be an integer > 0 or all"]),
+    "N is text": ("--candidate_num=many", ["candidate_num=many: must be an integer > 0 or all"]),
+    "p > 0": ("--ahns_p=0.5", ["ahns_p=0.5: must be a number < 0"]),
+    "rho < 0": ("--sampler=softmax_v --softmax_rho=-1", ["softmax_rho=-1: must be a number >= 0"]),
+    "misspelt": ("--ahns_bta=1", ["ahns_bta=1: no such key; did you mean ahns_beta?"]),
+    "misspelt sampler": ("--samplr=dns", ["samplr=dns: no such key; did you mean sampler?"]),
+    "other sampler's": ("--sampler=rns --ahns_p=3", ["ahns_p=3: must be a number < 0"]),
+    "rns with N": ("--sampler=rns --candidate_num=4", ["candidate_num=4: must be 1"]),
+    "both": ("--sampler=dns_mn --dns_m=2 --opauc_beta=0.1", ["dns_m=2: opauc_beta=0.1 sets"]),
+    "beta > 1": ("--sampler=dns_mn --opauc_beta=1.5", ["opauc_beta=1.5: must be a number"]),
+    "replaced": ("--train_neg_sample_args={}", ["train_neg_sample_args={}: the sampler draws"]),
+    "epochs": ("--epochs=no", ["epochs=no: must be an integer > 0"]),
+    "lr": ("--learning_rate=-1", ["learning_rate=-1: must be a number > 0"]),
+    "metrics": ("--metrics=Fame", ["metrics=['Fame']: RecBole has no metric Fame"]),
+    "valid_metric": ("--valid_metric=NDCG@7", ["valid_metric=NDCG@7: its K must be one of"]),
+    "valid_metric 2": ("--valid_metric=MAP@10", ["valid_metric=MAP@10: its metric must be one of"]),
+    "eval_args": ("--eval_args=3", ["eval_args=3: must be a dictionary"]),
+    "two parts": ("--eval_args={'split':{'RS':[0.8,0.2]}}", ["RS must list three parts"]),
+    "split": ("--eval_args={'split':{'XX':[1]}}", ["XX"]),
+    "no dataset": ("--dataset=nosuch", ["dataset=nosuch", "nosuch"]),
+    "no yaml": ("--config_files=none.yaml", ["config_files=none.yaml: cannot be read"]),
+    "bad yaml": ("--config_files=bad.yaml", ["config_files=bad.yaml: is not valid YAML"]),
+    "list yaml": (
+        "--config_files=list.yaml",
+        ["config_files=list.yaml: must hold keys and values"],
+    ),
+    "no file": ("--resume=none.pth", ["resume=none.pth: must be", "No such file"]),
+    "no checkpoint": ("--resume=bad.yaml", ["resume=bad.yaml: must be a checkpoint"]),
+    "a pickle": ("--resume=pickle.pth", ["resume=pickle.pth: must be a checkpoint"]),
+    "a directory": ("--resume=.", ["resume=.: must be"]),
+    "unwritable": ("--checkpoint_dir=bad.yaml/saved", ["checkpoint_dir=bad.yaml/saved: must be"]),
+    "empty": ("--val_interval={'rating':'[9,inf)'}", ["dataset=ml-100k:"]),
+    "no key": ("epochs=3", ["epochs=3: options have the form --key=value"]),
+    "no value": ("--epochs", ["--epochs: needs a value"]),
+    "twice": ("--epochs=3 --epochs=4", ["epochs=4: given twice, before as 3"]),
+    "no such option": ("-x", ["-x: options have the form --key=value"]),
+}
+
+
+class Bomb:
+    def __reduce__(self):
+        return open, ("exploded", "w")
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
+    (tmp_path / "bad.yaml").write_text("a: [1\nb: }")
+    (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Bomb()))
+    before = sorted(tmp_path.rglob("*"))
+    arguments, expected = MISTAKES[name]
+    assert main(["run", "--state=ERROR", *arguments.split()]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for text in expected:
+        assert text in err
+    assert not (tmp_path / "exploded").exists()
+    left = [p for p in sorted(tmp_path.rglob("*")) if p not in before]
+    # a mistake that only the data show has a log, as in RecBole; nothing else is left
+    assert all(p.parts[len(tmp_path.parts)] in ("log", "saved") for p in left)
+    assert not list(tmp_path.glob("saved/*"))
+
+
+def test_unknown_command(capsys):
+    assert main(["rnu"]) == 2
+    assert "rnu: no such command; known: run" in capsys.readouterr().err
+
+
+def test_help_lists_samplers_with_their_parameters(capsys):
+    assert main(["run", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name, cls in SAMPLERS.items():
+        assert f"\n{name}: " in out
+        for key in cls.hyperparameters:
+            assert f"--{key}=" in out
+    assert main([]) == main(["--help"]) == 0
+    assert "run" in capsys.readouterr().out
+
+
+def test_key_of_another_sampler_is_named_as_without_effect():
+    config = Config(sampler="dns", config_dict={"ahns_p": -1.0})
+    assert config.unused_sampler_keys() == ["ahns_p"]
+
+
+def test_packaged_yaml_is_what_recboles_loader_reads_too():
+    for path in properties_path(".").rglob("*.yaml"):
+        assert yaml.safe_load(path.read_text()) == read_yaml(path)

@@ -1,0 +1,295 @@
+"""Whole runs: what they leave, that they repeat, and that an interrupted one goes on."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import QUIET
+
+import recbole_hns
+from recbole_hns import load_data_and_model, run
+from recbole_hns.cli import main
+from recbole_hns.errors import UserError
+
+SHORT = {**QUIET, "epochs": 3}
+
+
+def only(pattern):
+    (path,) = Path().glob(pattern)
+    return path
+
+
+def record():
+    return json.loads(only("saved/*.json").read_text())
+
+
+def without_times(epochs):
+    return [{k: v for k, v in e.items() if not k.endswith("seconds")} for e in epochs]
+
+
+def test_what_a_run_leaves(toy, capsys):
+    result = run(sampler="ahns", config_dict={**SHORT, **toy, "state": "INFO"})
+    content = record()
+    assert [e["epoch"] for e in content["epochs"]] == [0, 1, 2]
+    for epoch in content["epochs"]:
+        assert {"train_loss", "train_seconds", "hardness", "eval_seconds", "ndcg@10"} <= set(epoch)
+    assert content["seed"] == content["config"]["seed"] == 2020
+    assert content["sampler"] == "ahns"
+    assert content["config"]["ahns_alpha"] == 0.1
+    assert {"python", "torch", "recbole", "recbole-hns"} <= set(content["versions"])
+    assert content["test_result"] == result["test_result"]
+    assert content["best_valid_result"] == result["best_valid_result"]
+    assert content["best_valid_score"] == result["best_valid_score"]
+    best = content["epochs"][content["best_epoch"]]
+    assert best["mrr@10"] == max(e["mrr@10"] for e in content["epochs"])
+    assert result["best_valid_result"].items() <= best.items()
+    assert only("log/BPR/*.log").stat().st_size
+    assert only("log_tensorboard/*/events*").stat().st_size
+    checkpoint = torch.load(only("saved/*.pth"), weights_only=True)
+    assert checkpoint["epoch"] == content["best_epoch"]
+    shown = capsys.readouterr().err
+    assert "hardness" in shown
+    assert "metric          valid    test" in shown
+
+
+def test_load_data_and_model_gives_the_best_epoch(toy):
+    result = run("LightGCN", sampler="dns_mn", config_dict={**SHORT, **toy, "dns_m": 3})
+    config, model, dataset, train_data, valid_data, test_data = load_data_and_model(
+        only("saved/*.pth")
+    )
+    assert (config["model"], config["dns_m"]) == ("LightGCN", 3)
+    trainer = recbole_hns.trainer.get_trainer(config["model"])(config, model)
+    found = trainer.evaluate(test_data, load_best_model=False)
+    assert found == result["test_result"]
+    assert dataset.item_num == train_data._dataset.item_num
+    assert len(valid_data)
+
+
+def test_same_seed_same_metrics_twice(toy):
+    keys = {**SHORT, **toy, "epochs": 4}
+    for model, sampler in (("BPR", "softmax_v"), ("LightGCN", "ahns")):
+        first, second, other = (
+            run(model, sampler=sampler, config_dict={**keys, "seed": seed}, saved=False)
+            for seed in (5, 5, 6)
+        )
+        assert first == second != other
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(toy, monkeypatch):
+    """Stopped inside epoch 3, resumed from the end of epoch 2: all figures as uninterrupted."""
+    keys = {**QUIET, **toy, "epochs": 6, "eval_step": 2, "train_batch_size": 64}
+    monkeypatch.chdir(Path().resolve())
+    expected = run("LightGCN", sampler="softmax_v", config_dict=keys)
+    whole = record()
+    for path in Path("saved").iterdir():
+        path.unlink()
+
+    class Stopped(Exception):
+        pass
+
+    batch_losses, calls = recbole_hns.trainer.HardNegativeTrainer._batch_losses, []
+
+    def stop(self, *args):
+        calls.append(1)
+        if self.sampler.epoch == 3 and len(calls) % 4 == 0:
+            raise Stopped
+        return batch_losses(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recbole_hns.trainer.HardNegativeTrainer, "_batch_losses", stop)
+        with pytest.raises(Stopped):
+            run("LightGCN", sampler="softmax_v", config_dict=keys)
+    checkpoint = only("saved/*.pth")
+    assert [e["epoch"] for e in record()["epochs"]] == [0, 1, 2]
+
+    assert run(resume=checkpoint) == expected
+    again = record()
+    assert without_times(again["epochs"]) == without_times(whole["epochs"])
+    for key in ("best_epoch", "best_valid_result", "test_result", "seed", "run", "config"):
+        if key != "run":
+            assert again[key] == whole[key]
+
+
+def test_resume_of_a_finished_run_only_tests_again_and_can_be_given_more_epochs(toy):
+    result = run(config_dict={**SHORT, **toy})
+    checkpoint = only("saved/*.pth")
+    assert run(resume=checkpoint, config_dict=QUIET) == result
+    assert len(record()["epochs"]) == 3
+    run(resume=checkpoint, config_dict={"epochs": 5})
+    assert [e["epoch"] for e in record()["epochs"]] == [0, 1, 2, 3, 4]
+
+
+def test_resume_after_early_stopping_trains_no_more(toy):
+    keys = {**QUIET, **toy, "epochs": 50, "stopping_step": 0, "learning_rate": 1e-9}
+    result = run(config_dict={**keys, "valid_metric": "NDCG@10"})
+    epochs = record()["epochs"]
+    if len(epochs) < 50:
+        assert run(resume=only("saved/*.pth")) == result
+        assert len(record()["epochs"]) == len(epochs)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"learning_rate": 0.5}, "learning_rate=0.5: the run was started with 0.001"),
+        ({"sampler": "dns"}, "sampler=dns: the run was started with ahns"),
+        ({"model": "LightGCN"}, "model=LightGCN: the run was started with BPR"),
+    ],
+)
+def test_a_resumed_run_stays_the_same_run(more, text, toy):
+    run(config_dict={**QUIET, **toy, "epochs": 1})
+    with pytest.raises(UserError, match=text):
+        run(resume=only("saved/*.pth"), config_dict=more)
+
+
+def test_a_checkpoint_cannot_name_code_to_import(toy):
+    run(config_dict={**QUIET, **toy, "epochs": 1})
+    path = only("saved/*.pth")
+    state = torch.load(path, weights_only=True)
+    state["config"]["sampler"] = "antigravity:Class"
+    torch.save(state, path)
+    with pytest.raises(UserError, match=r"sampler=antigravity:Class: is not one of"):
+        load_data_and_model(path)
+
+
+def test_sigkill_within_an_epoch_loses_only_that_epoch(toy):
+    """The main job, killed as hard as can be; every file is whole and --resume goes on."""
+    keys = [f"--{k}={v}".replace(" ", "") for k, v in toy.items()]
+    script = [sys.executable, "-m", "recbole_hns", "run", "--state=ERROR", *keys]
+    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
+    process = subprocess.Popen(
+        [*script, "--epochs=100000", "--stopping_step=100000", "--sampler=dns"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(Path().glob("saved/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    checkpoint, content = only("saved/*.pth"), record()
+    last = torch.load(checkpoint, weights_only=True)["last"]
+    # the result file is written right after the checkpoint
+    assert last["epoch"] - 1 <= content["epochs"][-1]["epoch"] <= last["epoch"]
+    epochs = last["epoch"] + 3
+    arguments = [f"--resume={checkpoint}", f"--epochs={epochs}", "--show_progress=False"]
+    subprocess.run([*script[:4], *arguments], env=environment, check=True, capture_output=True)
+    assert [e["epoch"] for e in record()["epochs"]] == list(range(epochs))
+    assert record()["test_result"]
+
+
+def test_interrupt_is_told_in_one_line(toy, monkeypatch, capfd):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recbole_hns.quick_start, "run", interrupted)
+    assert main(["run"]) == 130
+    assert capfd.readouterr().err.startswith("recbole-hns: interrupted; --resume=")
+
+
+def test_nan_loss_ends_the_run_and_keeps_the_last_good_checkpoint(toy, monkeypatch):
+    loss = recbole_hns.sampler.HardNegativeSampler.loss
+
+    def spoilt(self, *args):
+        return loss(self, *args) * (math.nan if self.epoch == 2 else 1)
+
+    monkeypatch.setattr(recbole_hns.sampler.HardNegativeSampler, "loss", spoilt)
+    with pytest.raises(ValueError, match="Training loss is nan"):
+        run(config_dict={**SHORT, **toy})
+    assert [e["epoch"] for e in record()["epochs"]] == [0, 1]
+
+
+def test_saved_false_leaves_no_checkpoint_and_no_result_file(toy):
+    run(config_dict={**SHORT, **toy}, saved=False)
+    assert not list(Path().glob("saved/*"))
+
+
+def test_ready_split_with_test_as_validation(tmp_path):
+    folder = tmp_path / "dataset" / "split"
+    folder.mkdir(parents=True)
+    rows = {
+        "train": [(u, i) for u in range(9) for i in range(u, u + 5)],
+        "test": [(u, u + 6) for u in range(9)],
+    }
+    for part, pairs in rows.items():
+        lines = ["user_id:token\titem_id:token", *(f"{u}\t{i}" for u, i in pairs)]
+        (folder / f"split.{part}.inter").write_text("\n".join(lines) + "\n")
+    result = run(
+        dataset="split",
+        config_dict={
+            **SHORT,
+            "benchmark_filename": ["train", "test", "test"],
+            "load_col": {"inter": ["user_id", "item_id"]},
+        },
+    )
+    assert result["best_valid_result"] == result["test_result"]
+
+
+SMALL = {
+    "BPR": {},
+    "LightGCN": {},
+    "NGCF": {},
+    "DGCF": {},
+    "SGL": {},
+    "NCL": {"num_clusters": 3, "warm_up_step": 1},
+    "SpectralCF": {},
+    "ConvNCF": {"cnn_channels": [1, 2, 2, 2, 2]},
+}
+
+
+@pytest.mark.parametrize("sampler", ["ahns", "dns_mn"])
+@pytest.mark.parametrize("model", SMALL)
+def test_every_pairwise_model_trains(model, sampler, toy):
+    keys = {**SHORT, **toy, **SMALL[model], "epochs": 2, "train_batch_size": 128}
+    result = run(model, sampler=sampler, config_dict={**keys, "candidate_num": 8, "dns_m": 2})
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+    assert math.isfinite(record()["epochs"][-1]["hardness"])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"clip_grad_norm": {"max_norm": 0.1}},
+        {"enable_amp": True},
+        {"learner": "sgd", "weight_decay": 0.01},
+        {"candidate_distribution": "popularity", "candidate_alpha": 0.5},
+        {"eval_args": {"mode": "uni20"}},
+        {"eval_args": {"mode": "pop20"}},
+        {"eval_step": 0},
+        {"shuffle": False},
+    ],
+    ids=str,
+)
+def test_recboles_own_settings_go_along(keys, toy):
+    result = run("LightGCN", sampler="dns_mn", config_dict={**SHORT, **toy, **keys, "dns_m": 5})
+    assert result["test_result"]["ndcg@10"] >= 0
+    assert record()["best_epoch"] == (2 if "eval_step" in keys else record()["best_epoch"])
+
+
+def test_a_users_own_sampler(tmp_path, toy, monkeypatch):
+    """As in the README: one class in a file of the user's, named on the command line."""
+    (tmp_path / "mine.py").write_text(
+        "from recbole_hns import HardNegativeSampler, Negatives, register_sampler\n"
+        "@register_sampler('second')\n"
+        "class Second(HardNegativeSampler):\n"
+        "    rank: int = 2\n"
+        "    def select(self, pos_scores, scores):\n"
+        "        return Negatives(scores.topk(self.rank, dim=1).indices[:, -1:])\n"
+    )
+    keys = [f"--{k}={v}".replace(" ", "") for k, v in toy.items()]
+    arguments = ["--sampler=mine:Second", "--rank=3", "--epochs=1", "--state=ERROR"]
+    assert main(["run", *arguments, "--show_progress=False", *keys]) == 0
+    content = record()
+    assert (content["sampler"], content["config"]["rank"]) == ("mine:Second", 3)
+    assert main(["run", *arguments, "--rank=many"]) == 2
+    registered = recbole_hns.sampler.SAMPLERS.pop("second")
+    assert registered.hyperparameters["rank"].default == 2

@@ -1,0 +1,272 @@
+"""The gradient of one training step against the papers' algorithms, written out literally."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import prepared
+
+from recbole_hns.model import PredictedModel
+from recbole_hns.model.scores import list_scores
+from recbole_hns.sampler import HardNegativeSampler, Negatives
+
+
+def literal_negatives(sampler, pos, row):
+    """Chosen positions and weights for one positive, by the papers' formulas."""
+    if sampler.name in ("rns", "pns"):
+        return [(0, 1.0)]
+    if sampler.name == "dns":
+        return [(max(range(len(row)), key=lambda j: row[j]), 1.0)]
+    if sampler.name == "dns_mn":
+        order = sorted(range(len(row)), key=lambda j: -row[j])
+        return [(j, 1 / sampler.dns_m) for j in order[: sampler.dns_m]]
+    if sampler.name == "ahns":
+        target = sampler.ahns_beta * max(pos + sampler.ahns_alpha, 1e-6) ** (sampler.ahns_p + 1)
+        return [(min(range(len(row)), key=lambda j: abs(row[j] - target)), 1.0)]
+    if sampler.name == "softmax":
+        powers = [math.exp(r / sampler.softmax_tau) for r in row]
+    else:
+        losses = [math.log1p(math.exp(r - pos)) for r in row]
+        tau = math.sqrt(np.var(losses) / (2 * sampler.softmax_rho))
+        powers = [math.exp(x / tau) for x in losses]
+    return [(j, p / sum(powers)) for j, p in enumerate(powers)]
+
+
+def literal_loss(trainer, user, pos_item, items, propagate, l2):
+    """Mean over the batch of sum_j w_j (L_j + L2 of the triple), pair by pair."""
+    user_table, item_table = propagate()
+    total = 0
+    for u, i, row in zip(user.tolist(), pos_item.tolist(), items.tolist(), strict=True):
+        pos = user_table[u] @ item_table[i]
+        scores = [user_table[u] @ item_table[j] for j in row]
+        picks = literal_negatives(trainer.sampler, pos.item(), [s.item() for s in scores])
+        for j, weight in picks:
+            pair = -torch.log(torch.sigmoid(pos - scores[j]))
+            total = total + weight * (pair + l2(u, i, row[j]))
+    return total / len(user)
+
+
+@pytest.fixture
+def float64():
+    """RecBole's EmbLoss adds up in the default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+SAMPLERS = [
+    {"sampler": "rns"},
+    {"sampler": "pns"},
+    {"sampler": "dns", "candidate_num": 5},
+    {"sampler": "dns_mn", "candidate_num": 9, "dns_m": 3},
+    {"sampler": "dns_mn", "candidate_num": 60, "dns_m": 50},
+    {"sampler": "softmax", "candidate_num": 7, "softmax_tau": 0.5},
+    {"sampler": "softmax_v", "candidate_num": 7, "softmax_rho": 0.7},
+    {"sampler": "softmax_v", "candidate_num": 60, "softmax_rho": 3.0},
+    {"sampler": "ahns", "candidate_num": 6, "ahns_alpha": 0.5, "ahns_p": -2.0},
+]
+
+
+@pytest.mark.parametrize("keys", SAMPLERS, ids=lambda keys: "-".join(map(str, keys.values())))
+@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
+def test_gradient_of_a_step(model, keys, toy, float64):
+    more = {"n_layers": 2, "reg_weight": 0.1, "require_pow": True} if model == "LightGCN" else {}
+    config, train, _, trainer = prepared(model=model, embedding_size=5, **toy, **keys, **more)
+    network = trainer.model.double()
+    with torch.no_grad():  # scores that are no rounding errors
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.7)
+    if model == "LightGCN":
+        network.norm_adj_matrix = network.norm_adj_matrix.double()
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = next(iter(trainer._batches(train)))
+    user, pos_item = user[:40], pos_item[:40]
+
+    torch.manual_seed(3)
+    items = trainer.sampler.draw(trainer._candidates, user)
+    torch.manual_seed(3)
+    losses, _ = trainer._batch_losses(user, pos_item)
+    losses.sum().backward()
+    found = {name: p.grad.clone() for name, p in network.named_parameters()}
+    network.zero_grad()
+
+    ego_user, ego_item = network.user_embedding.weight, network.item_embedding.weight
+    if model == "BPR":
+        expected = literal_loss(
+            trainer, user, pos_item, items, lambda: (ego_user, ego_item), lambda u, i, j: 0
+        )
+    else:
+        dense = network.norm_adj_matrix.to_dense()
+
+        def propagate():
+            layers = [torch.cat([ego_user, ego_item])]
+            for _ in range(2):
+                layers.append(dense @ layers[-1])
+            return (sum(layers) / 3).split([len(ego_user), len(ego_item)])
+
+        def l2(u, i, j):
+            rows = (ego_user[u], ego_item[i], ego_item[j])
+            return config["reg_weight"] / 2 * sum((row**2).sum() for row in rows)
+
+        expected = literal_loss(trainer, user, pos_item, items, propagate, l2)
+    expected.backward()
+    assert losses.item() == pytest.approx(expected.item(), rel=1e-9)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-8, atol=1e-11)
+
+
+def test_l2_without_require_pow_is_the_norm_of_all_weighted_negatives(toy):
+    keys = {"sampler": "dns_mn", "candidate_num": 6, "dns_m": 3, "reg_weight": 0.3}
+    _, train, _, trainer = prepared(model="LightGCN", n_layers=0, **toy, **keys)
+    model = trainer.model
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = (ids[:20] for ids in next(iter(trainer._batches(train))))
+    items = trainer.sampler.draw(trainer._candidates, user)[:, :3]
+
+    def row_loss(pos_scores, scores, weight):
+        return torch.zeros(len(pos_scores))
+
+    with trainer.pairwise.step():
+        found = trainer.pairwise.loss(user, pos_item, items, None, row_loss)
+    negatives = model.item_embedding.weight[items] / math.sqrt(3)
+    parts = (model.user_embedding(user), model.item_embedding(pos_item), negatives)
+    expected = 0.3 * sum(part.norm() for part in parts) / len(user)
+    torch.testing.assert_close(found.squeeze(), expected)
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "NGCF", "SGL", "NCL"])
+def test_with_one_random_negative_the_loss_is_recboles(model, toy):
+    keys = {"NGCF": {"message_dropout": 0.0}, "NCL": {"num_clusters": 3}}.get(model, {})
+    _, train, _, trainer = prepared(model=model, sampler="rns", **toy, **keys)
+    trainer._candidates = trainer._candidate_sampler(train)
+    trainer.model.train()
+    if model == "NCL":
+        trainer.model.e_step()
+    user, pos_item = next(iter(trainer._batches(train)))
+    torch.manual_seed(5)
+    neg_item = trainer.sampler.draw(trainer._candidates, user).squeeze(1)
+    torch.manual_seed(5)
+    found, _ = trainer._batch_losses(user, pos_item)
+    batch = trainer.pairwise._interaction(user, pos_item, neg_item)
+    expected = trainer.model.calculate_loss(batch)
+    # RecBole's BPRLoss adds 1e-10 inside the logarithm
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_any_model_with_bpr_loss_gets_the_same_loss_by_predict(toy):
+    """A model this package does not know is scored pair by pair; BPR serves as one."""
+    keys = {"sampler": "softmax_v", "candidate_num": 8}
+    _, train, _, trainer = prepared(model="BPR", **toy, **keys)
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = (ids[:50] for ids in next(iter(trainer._batches(train))))
+    results = []
+    for pairwise in (trainer.pairwise, PredictedModel(trainer.model)):
+        trainer.pairwise = pairwise
+        torch.manual_seed(5)
+        trainer.model.zero_grad()
+        loss, sums = trainer._batch_losses(user, pos_item)
+        loss.backward()
+        grads = [p.grad.clone() for p in trainer.model.parameters()]
+        results.append((loss.detach(), sums, *grads))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["dns", "dns_mn", "softmax", "softmax_v", "ahns"])
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "ConvNCF"])
+def test_all_negatives_are_scored_and_no_positive_is_learnt_as_one(model, name, toy):
+    keys = {"sampler": name, "candidate_num": "all", "train_batch_size": 64}
+    if model == "ConvNCF":
+        keys.update(embedding_size=64, cnn_channels=[1, 2, 2, 2, 2])
+    _, train, _, trainer = prepared(model=model, **toy, **keys)
+    seen = []
+    select = trainer.sampler.select
+
+    def watched(pos_scores, scores):
+        seen.append(scores)
+        return select(pos_scores, scores)
+
+    trainer.sampler.select = watched
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = next(iter(trainer._batches(train)))
+    loss, _ = trainer._batch_losses(user, pos_item)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert all(torch.isfinite(p.grad).all() for p in trainer.model.parameters())
+    for row, u in zip(seen[0].tolist(), user.tolist(), strict=True):
+        none = {i for i, score in enumerate(row) if score == -math.inf}
+        assert none == {0} | train._sampler.used_ids[u]
+
+
+def test_propagation_happens_once_a_step(toy):
+    _, train, _, trainer = prepared(model="LightGCN", **toy, sampler="dns_mn", dns_m=5)
+    trainer._candidates = trainer._candidate_sampler(train)
+    forward, calls = type(trainer.model).forward, []
+    counted = type("Counted", (type(trainer.model),), {})
+    counted.forward = lambda self: calls.append(1) or forward(self)
+    trainer.model.__class__ = counted
+    user, pos_item = next(iter(trainer._batches(train)))
+    trainer._batch_losses(user, pos_item)
+    assert len(calls) == 1
+
+
+def test_batches_are_recboles(toy):
+    """Same seed, same interactions in the same order as RecBole's loader, epoch after epoch."""
+    _, ours, _, trainer = prepared(**toy, sampler="rns", train_batch_size=50)
+    _, theirs, _, _ = prepared(**toy, sampler="rns", train_batch_size=50)
+    for _ in range(3):
+        found = [torch.stack(batch) for batch in trainer._batches(ours)]
+        expected = [torch.stack([b["user_id"], b["item_id"]]) for b in theirs]
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_list_scores_and_its_gradients(dtype):
+    user_e = torch.randn(7, 3, dtype=dtype, requires_grad=True)
+    table = torch.randn(11, 3, dtype=dtype, requires_grad=True)
+    items = torch.randint(0, 11, (7, 20))  # with repeats
+    weight = torch.randn(7, 20, dtype=dtype)
+    found = list_scores(user_e, table, items)
+    expected = (user_e.unsqueeze(1) * table[items]).sum(dim=2)
+    torch.testing.assert_close(found, expected)
+    inputs = (user_e, table)
+    for a, b in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sampler_may_have_another_loss(toy):
+    """Room for what is no weighted BPR loss: here a hinge, with pairs of weight 0."""
+
+    class Hinge(HardNegativeSampler):
+        candidate_num: int = 4
+
+        def select(self, pos_scores, scores):
+            return Negatives(index=None, weight=(scores > pos_scores).to(scores.dtype))
+
+        def loss(self, pos_scores, scores, weight):
+            return (weight * (1 - pos_scores + scores).clamp(min=0)).sum(dim=1)
+
+    _, train, _, trainer = prepared(**toy, sampler="rns")
+    trainer.sampler = Hinge()
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = next(iter(trainer._batches(train)))
+    loss, _ = trainer._batch_losses(user, pos_item)
+    loss.backward()
+    assert loss > 0
+
+
+def test_hardness_is_the_ratio_of_sums(toy):
+    _, train, _, trainer = prepared(**toy, sampler="dns", candidate_num=3)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.fill_(0.5)
+    trainer._candidates = trainer._candidate_sampler(train)
+    _, sums = trainer._batch_losses(torch.tensor([1, 2]), torch.tensor([3, 4]))
+    assert sums.tolist() == pytest.approx([2 * 16.0, 2 * 16.0])
