@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from recbole.config import Config as RecBoleConfig
@@ -322,6 +323,7 @@ def _model_class(model: Any) -> type:
         return model
     if not isinstance(model, str) or not model.isidentifier():
         raise UserError.of("model", model, "must be the name of a RecBole model")
+    anomaly = torch.is_anomaly_enabled()
     try:
         return get_model(model)
     except (ValueError, AttributeError, ImportError):
@@ -332,3 +334,6 @@ def _model_class(model: Any) -> type:
         names = [name for name in names if isinstance(getattr(general, name), type)]
         hint = f"; did you mean {names[0]}?" if names else ""
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
+    finally:
+        # RecBole's SINE switches it on when imported, which looking for a model may do
+        torch.autograd.set_detect_anomaly(anomaly)
