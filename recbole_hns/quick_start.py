@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from logging import getLogger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_logger, init_seed, set_color
@@ -183,7 +184,9 @@ def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:
             changeable = ", ".join(sorted(CHANGED_BY_RESUME))
             allowed = f"the run was started with {old}; a resumed run may change only {changeable}"
             raise UserError.of(key, new, allowed)
-    return _checkpoint_config(recorded, given)
+    # its files are replaced where they are, wherever this process was started
+    here = {"checkpoint_dir": str(Path(resume).parent)}
+    return _checkpoint_config({**recorded, **here}, given)
 
 
 def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Config:

@@ -204,6 +204,9 @@ class HardNegativeTrainer(Trainer):
                 if index is not None:
                     scores = scores.gather(1, index)
                     items = index if items is None else items.gather(1, index)
+                elif weight is None and items is None:
+                    inside = (scores > -torch.inf).to(scores.dtype)
+                    weight = inside / inside.sum(dim=1, keepdim=True)
                 if weight is None:
                     chosen = scores.mean(dim=1)
                 else:

@@ -199,6 +199,25 @@ def test_all_negatives_are_scored_and_no_positive_is_learnt_as_one(model, name, 
         assert none == {0} | train._sampler.used_ids[u]
 
 
+def test_all_negatives_without_a_choice_are_weighted_alike(toy):
+    class Every(HardNegativeSampler):
+        def select(self, pos_scores, scores):
+            return Negatives(index=None)
+
+    _, train, _, trainer = prepared(**toy, sampler="rns")
+    trainer.sampler = Every(candidate_num="all")
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = (ids[:10] for ids in next(iter(trainer._batches(train))))
+    found, _ = trainer._batch_losses(user, pos_item)
+    scores = trainer.model.user_embedding(user) @ trainer.model.item_embedding.weight.t()
+    expected = 0
+    for u, i, row in zip(user.tolist(), pos_item.tolist(), scores, strict=True):
+        negatives = [j for j in range(1, len(row)) if j not in train._sampler.used_ids[u]]
+        pairs = [-torch.log(torch.sigmoid(row[i] - row[j])) for j in negatives]
+        expected += sum(pairs) / len(pairs) / len(user)
+    torch.testing.assert_close(found, expected)
+
+
 def test_propagation_happens_once_a_step(toy):
     _, train, _, trainer = prepared(model="LightGCN", **toy, sampler="dns_mn", dns_m=5)
     trainer._candidates = trainer._candidate_sampler(train)

@@ -1,0 +1,73 @@
+"""RecBole made to work again: each mend puts back what is missing and leaves what is there."""
+
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import prepared
+from recbole.config import Config as RecBoleConfig
+from recbole.data.dataset import Dataset
+from recbole.trainer import Trainer
+from scipy.sparse import dok_matrix
+
+from recbole_hns import compat
+from recbole_hns.config import Config
+
+
+def test_numpy_names_are_put_back_where_they_are_missing(monkeypatch):
+    for name in ("float_", "complex_", "unicode_"):
+        monkeypatch.delattr(np, name, raising=False)
+    compat.mend()
+    assert (np.float_, np.complex_, np.unicode_) == (np.float64, np.complex128, np.str_)
+    assert RecBoleConfig("BPR", "ml-100k")["epochs"] == 300
+
+
+def test_what_is_there_stays(monkeypatch):
+    class Other(np.float64):
+        pass
+
+    monkeypatch.setattr(np, "float_", Other)
+    before = dok_matrix._update, Dataset._download
+    compat.mend()
+    assert np.float_ is Other
+    assert (dok_matrix._update, Dataset._download) == before
+
+
+def test_dok_matrix_can_be_updated():
+    matrix = dok_matrix((3, 3), dtype=np.float32)
+    matrix._update({(0, 1): 1, (2, 2): 5})
+    assert matrix.toarray().tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 5]]
+
+
+def test_recboles_own_trainer_loads_its_own_checkpoint(toy):
+    config, train, valid, ours = prepared(**toy, sampler="rns", epochs=2)
+    trainer = Trainer(config, ours.model)
+    trainer.fit(train, valid, show_progress=False)
+    assert trainer.evaluate(valid, load_best_model=True)["ndcg@10"] >= 0
+    torch.load(trainer.saved_model_file, weights_only=True)
+    Trainer(config, ours.model).resume_checkpoint(trainer.saved_model_file)
+
+
+@pytest.mark.parametrize("text", ["Default process group has not been initialized", "other"])
+def test_a_download_does_not_end_in_a_barrier(text, tmp_path, monkeypatch):
+    url = "recbole.data.dataset.dataset."
+    monkeypatch.setattr(url + "decide_download", lambda url: True)
+    monkeypatch.setattr(url + "download_url", lambda url, path: str(Path(path) / "a.zip"))
+    monkeypatch.setattr(url + "extract_zip", lambda path, folder: None)
+    monkeypatch.setattr(url + "os.unlink", lambda path: None)
+    monkeypatch.setattr(url + "rename_atomic_files", lambda *names: None)
+
+    def barrier():
+        raise ValueError(text)
+
+    monkeypatch.setattr(torch.distributed, "barrier", barrier)
+    dataset = Dataset.__new__(Dataset)
+    dataset.dataset_name, dataset.dataset_path = "ml-1m", str(tmp_path / "ml-1m")
+    dataset.config, dataset.logger = Config(), getLogger()
+    if text == "other":
+        with pytest.raises(ValueError, match="other"):
+            dataset._download()
+    else:
+        dataset._download()
