@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from recbole_hns.config import literal
 from recbole_hns.errors import UserError
+from recbole_hns.sampler.parameters import Hyperparameter
 
 
-def parse(arguments: Sequence[str]) -> dict[str, str]:
+def parse(arguments: Sequence[str], positional: list[str] | None = None) -> dict[str, str]:
     """Keys and values of ``--key=value`` or ``--key value``.
+
+    Args:
+        arguments: those of the command line.
+        positional: takes the arguments that belong to no key; None allows none.
 
     Raises:
         UserError: for anything else, or a key with two values.
@@ -17,6 +25,9 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
+        if positional is not None and not argument.startswith("--"):
+            positional.append(argument)
+            continue
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not key:
             raise UserError(f"{argument}: options have the form --key=value")
@@ -28,3 +39,41 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
             raise UserError.of(key, value, f"given twice, before as {values[key]}")
         values[key] = value
     return values
+
+
+def options(**declared: tuple[Any, Any]) -> dict[str, Hyperparameter]:
+    """The options of a command: the type of each and its ``Field``, with default and help."""
+    return {name: Hyperparameter(name, *how) for name, how in declared.items()}
+
+
+def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dict[str, Any]:
+    """The value of every known option, checked; the default of one that is not given.
+
+    Raises:
+        UserError: for an unknown option or a value that is not allowed.
+    """
+    for key, value in values.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean --{close[0]}?" if close else f"known: {', '.join(known)}"
+            raise UserError.of(key, value, f"no such option; {hint}")
+    checked = {name: option.default for name, option in known.items()}
+    for key, text in values.items():
+        value = text if known[key].field.annotation is str else literal(text)
+        # 5,10 reads as a tuple
+        checked[key] = known[key].check(list(value) if isinstance(value, tuple) else value)
+    return checked
+
+
+def option_help(known: Mapping[str, Hyperparameter]) -> str:
+    """Every option with its default, what is allowed and what it means, one a line."""
+    return "\n".join(_described(option) for option in known.values())
+
+
+def _described(option: Hyperparameter) -> str:
+    default = option.default
+    if default is None:
+        default = "unset"
+    elif isinstance(default, list):
+        default = ",".join(map(str, default))
+    return f"  --{option.name}={default}: {option.allowed}. {option.description}"

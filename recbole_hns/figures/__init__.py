@@ -1,0 +1,1 @@
+"""Figures, one a module, each with a function ``draw`` that returns a matplotlib figure."""
