@@ -11,6 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "run": "train and test a RecBole model with a sampler",
     "simulate": "correlation of OPAUC with top-K metrics over random rankings",
+    "plot": "figures from result files",
 }
 
 

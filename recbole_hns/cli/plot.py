@@ -1,0 +1,88 @@
+"""``recbole-hns plot``: figures from result files."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.errors import UserError
+from recbole_hns.figures import OF_RUNS
+from recbole_hns.files import writable_directory
+from recbole_hns.results import Run, read_run
+
+OPTIONS = options(
+    metric=(
+        str | None,
+        Field(None, description="such as NDCG@20; unset is the first run's valid_metric"),
+    ),
+    output=(str, Field("figures", min_length=1, description="directory for the files")),
+)
+
+USAGE = """\
+usage: recbole-hns plot RESULT.json ... [--metric=NDCG@20] [--output=figures]
+
+Draw figures from the result files of runs, one line a run, each as PNG and PDF:
+
+{figures}
+
+Hardness is the ratio of means: the sum of the chosen negatives' scores over the sum of the
+positives'.
+
+Options, with their defaults and what is allowed:
+
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw the figures; returns the exit status."""
+    if "--help" in arguments or "-h" in arguments:
+        figures = "\n".join(f"  {name}: {summary}" for name, summary in OF_RUNS.items())
+        print(USAGE.format(figures=figures) + option_help(OPTIONS))
+        return 0
+    files: list[str] = []
+    values = typed(parse(arguments, positional=files), OPTIONS)
+    if not files:
+        raise UserError("RESULT.json: at least one result file is needed")
+    runs = [read_run(file) for file in files]
+    metric = _metric(values["metric"], runs)
+    for file, run in zip(files, runs, strict=True):
+        if metric.lower() not in _metrics(run):
+            print(f"{file} has no {metric}: only its hardness is shown", file=sys.stderr)
+    output = writable_directory("output", values["output"])
+
+    # matplotlib takes a while to import
+    from recbole_hns.figures import style
+
+    for name in OF_RUNS:
+        figure = importlib.import_module(f"recbole_hns.figures.{name}").draw(runs, metric)
+        for path in style.save(figure, output, name):
+            print(path)
+    return 0
+
+
+def _metric(given: str | None, runs: Sequence[Run]) -> str:
+    """The metric to show, which at least one of the runs has.
+
+    Raises:
+        UserError: if none has it.
+    """
+    metric = runs[0].config.get("valid_metric") if given is None else given
+    keys = {key: None for run in runs for key in _metrics(run)}
+    if str(metric).lower() not in keys:
+        known = f"known: {', '.join(keys)}" if keys else "no epoch was evaluated"
+        raise UserError.of("metric", metric, f"no result file has it; {known}")
+    return str(metric)
+
+
+def _metrics(run: Run) -> dict[str, None]:
+    """The metrics that some epoch of a run has a value of, in order."""
+    return {
+        key: None
+        for epoch in run.epochs
+        for key, value in epoch.metrics.items()
+        if value is not None
+    }

@@ -1,0 +1,55 @@
+"""Names of runs in a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_hns.results import Run
+
+#: Config keys that say where a run worked and how it was watched, not what it trained.
+NO_SETTINGS = {
+    "checkpoint_dir",
+    "data_path",
+    "eval_batch_size",
+    "eval_step",
+    "gpu_id",
+    "log_wandb",
+    "metric_decimal_place",
+    "metrics",
+    "show_progress",
+    "state",
+    "stopping_step",
+    "topk",
+    "use_gpu",
+    "valid_metric",
+    "valid_metric_bigger",
+    "worker",
+}
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A different label for each run: its sampler, and what sets it apart from its namesakes.
+
+    Runs of one sampler are told apart by as few settings as suffice, and by a number where no
+    setting does.
+    """
+    names = [_name(run, [other for other in runs if other.sampler == run.sampler]) for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} #{names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]
+
+
+def _name(run: Run, namesakes: Sequence[Run]) -> str:
+    keys: list[str] = []
+    # a config ends with the keys of model and sampler, which say the most
+    for key in reversed(namesakes[0].config):
+        if key not in NO_SETTINGS and _kinds(namesakes, [*keys, key]) > _kinds(namesakes, keys):
+            keys.append(key)
+    settings = ", ".join(f"{key}={run.config.get(key)}" for key in keys)
+    return f"{run.sampler} ({settings})" if settings else run.sampler
+
+
+def _kinds(runs: Sequence[Run], keys: Sequence[str]) -> int:
+    """How many of the runs can be told apart by these keys."""
+    return len({tuple(str(run.config.get(key)) for key in keys) for run in runs})
