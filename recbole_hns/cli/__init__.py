@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _tell(str(error))
     except KeyboardInterrupt:
-        hint = "--resume=CHECKPOINT goes on after the last completed epoch"
-        print(f"recbole-hns: interrupted; {hint}", file=sys.stderr)
+        print(f"recbole-hns: interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}", file=sys.stderr)
         return 130
 
 

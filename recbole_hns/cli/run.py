@@ -9,6 +9,8 @@ from recbole_hns.cli.options import parse
 from recbole_hns.config import DEFAULTS
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 
+WHEN_INTERRUPTED = "; --resume=CHECKPOINT goes on after the last completed epoch"
+
 USAGE = """\
 usage: recbole-hns run [--model=BPR] [--dataset=ml-100k] [--sampler=ahns] [--KEY=VALUE ...]
 
