@@ -4,6 +4,10 @@ from recbole_hns import compat
 
 compat.mend()
 
+from recbole_hns import evaluation  # noqa: E402
+
+evaluation.register()
+
 from recbole_hns.errors import UserError  # noqa: E402
 from recbole_hns.quick_start import load_data_and_model, run  # noqa: E402
 from recbole_hns.sampler import HardNegativeSampler, Negatives, register_sampler  # noqa: E402

@@ -14,10 +14,11 @@ import torch
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from recbole.config import Config as RecBoleConfig
-from recbole.evaluator import metric_types
+from recbole.evaluator import metric_information
 from recbole.utils import get_model
 
 from recbole_hns.errors import UserError
+from recbole_hns.evaluation.metrics import checked_betas
 from recbole_hns.files import properties_path
 from recbole_hns.model import check_model
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
@@ -189,6 +190,7 @@ class Config(RecBoleConfig):
         for key, hyperparameter in RECBOLE_KEYS.items():
             if final.get(key) is not None:
                 final[key] = hyperparameter.check(final[key])
+        final["opauc_betas"] = checked_betas(final.get("opauc_betas"))
         if not isinstance(final.get("eval_args"), dict):
             raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
         split = final["eval_args"].get("split")
@@ -200,7 +202,7 @@ class Config(RecBoleConfig):
         metrics = final["metrics"]
         final["metrics"] = metrics = [metrics] if isinstance(metrics, str) else metrics
         for metric in metrics:
-            if metric.lower() not in metric_types:
+            if metric.lower() not in metric_information:
                 raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}")
         self.data_root = final["data_path"]
         self.parameters["Negative Sampling"] = ["sampler", *own]
@@ -225,7 +227,7 @@ class Config(RecBoleConfig):
             if key in recbole:
                 continue
             family = key.split("_")[0] in families and "_" in key
-            known = [*ours, "sampler"]
+            known = [*ours, "sampler", "opauc_betas"]
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
             if family or close:
                 hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
@@ -233,14 +235,26 @@ class Config(RecBoleConfig):
 
     def _check_metrics(self) -> None:
         """See that ``valid_metric`` will be among the results before any epoch is spent."""
-        metric, at, k = self["valid_metric"].partition("@")
+        metric, at, cutoff = self["valid_metric"].partition("@")
         metrics = [name.lower() for name in self["metrics"]]
         if metric.lower() not in metrics:
             allowed = f"its metric must be one of metrics = {', '.join(self['metrics'])}"
             raise UserError.of("valid_metric", self["valid_metric"], allowed)
-        if at and k not in [str(number) for number in self["topk"]]:
-            allowed = f"its K must be one of topk = {self['topk']}"
+        needs = metric_information[metric.lower()]
+        if "rec.opauc" in needs:
+            what, key = "rate", "opauc_betas"
+        elif {"rec.topk", "rec.items"}.intersection(needs):
+            what, key = "K", "topk"
+        elif at:
+            raise UserError.of("valid_metric", self["valid_metric"], f"{metric} takes no @")
+        else:
+            return
+        listed, cutoff = self[key], literal(cutoff)
+        if cutoff not in listed:
+            allowed = f"its {what} must be one of {key} = {listed}"
             raise UserError.of("valid_metric", self["valid_metric"], allowed)
+        # as the results spell it
+        self["valid_metric"] = f"{metric}@{listed[listed.index(cutoff)]}"
 
     def unused_sampler_keys(self) -> list[str]:
         """Keys given that belong to other samplers than the one in use."""

@@ -1,0 +1,84 @@
+"""OPAUC and NormOPAUC as RecBole metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Gt, Le, MinLen
+from recbole.evaluator import AbstractMetric
+from recbole.utils import EvaluatorType
+
+from recbole_hns.sampler.parameters import Hyperparameter
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.evaluator import DataStruct
+
+Rate = Annotated[float, Gt(0), Le(1)]
+
+#: The config key of the false-positive rates; RecBole's own ``Config`` does not know its default.
+OPAUC_BETAS = Hyperparameter(
+    "opauc_betas", Rate | Annotated[list[Rate], MinLen(1)], [0.01, 0.1, 1.0]
+)
+
+
+def checked_betas(value: Any) -> list[float]:
+    """The false-positive rates that the config key ``opauc_betas`` asks for.
+
+    Args:
+        value: a number, a list of numbers, or None for the default.
+
+    Raises:
+        UserError: if there is none or one is outside (0, 1].
+    """
+    betas = OPAUC_BETAS.check(OPAUC_BETAS.default if value is None else value)
+    return betas if isinstance(betas, list) else [betas]
+
+
+class NormOPAUC(AbstractMetric):
+    r"""One-way partial AUC over the false-positive rates 0 to beta, scaled to [0, 1].
+
+    .. math::
+        \mathrm{NormOPAUC}(\beta) = 1 - \frac{1}{n_+ k} \sum_{i} \sum_{j \in T}
+        [r_i < r_j] + \tfrac{1}{2} [r_i = r_j], \quad k = \beta n_-
+
+    i runs over a user's positives, T holds the k highest-scored negatives, the last one with the
+    remaining fraction where k is not whole (HNS paper, section 3). The mean is over the users that
+    have a positive and a negative. At beta = 1 it is the mean AUC of the users.
+
+    Results are listed as ``normopauc@beta``, for each beta of the config key ``opauc_betas``.
+    """
+
+    metric_type = EvaluatorType.RANKING
+    metric_need: ClassVar[list[str]] = ["rec.opauc"]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.betas = checked_betas(config["opauc_betas"])
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """Mean over users; NaN if none has both a positive and a negative."""
+        name = type(self).__name__.lower()
+        means = dataobject.get("rec.opauc").mean(dim=0).tolist()
+        return {
+            f"{name}@{beta}": round(self.scaled(mean, beta), self.decimal_place)
+            for beta, mean in zip(self.betas, means, strict=True)
+        }
+
+    def scaled(self, norm_opauc: float, beta: float) -> float:
+        """The metric's value from that of NormOPAUC."""
+        return norm_opauc
+
+
+class OPAUC(NormOPAUC):
+    r"""One-way partial AUC: the area under the ROC curve over the false-positive rates 0 to beta.
+
+    .. math::
+        \mathrm{OPAUC}(\beta) = \beta \cdot \mathrm{NormOPAUC}(\beta) \in [0, \beta]
+
+    Results are listed as ``opauc@beta``, for each beta of the config key ``opauc_betas``.
+    """
+
+    def scaled(self, norm_opauc: float, beta: float) -> float:
+        """The metric's value from that of NormOPAUC."""
+        return beta * norm_opauc
