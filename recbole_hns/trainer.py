@@ -25,6 +25,7 @@ from recbole_hns.checkpoint import (
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.model import pairwise_model
 from recbole_hns.model.base import Losses
+from recbole_hns.model.predicted import PREDICT_PAIRS, PredictedModel
 from recbole_hns.record import RunRecord
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class HardNegativeTrainer(Trainer):
         super().__init__(config, model)
         self.sampler = config.sampler.to(self.device)
         self.pairwise = pairwise_model(model)
+        if isinstance(self.pairwise, PredictedModel):
+            # evaluation goes through `predict` as well
+            self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)
         path = _unused(Path(self.checkpoint_dir), f"{config['model']}-{self.sampler.name}")
         self._name_files(path)
         self.hardness: float | None = None

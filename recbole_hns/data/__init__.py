@@ -9,6 +9,7 @@ import recbole.data.utils as recbole_data
 from recbole.utils import set_color
 
 from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,10 +60,15 @@ def data_preparation(
         phase_sampler = None
         if distribution != "none":
             phase_sampler = sampler.with_distribution(distribution, 1.0).set_phase(phase)
-        loader = recbole_data.get_dataloader(config, phase)
-        loaders.append(loader(config, part, phase_sampler, shuffle=False))
+        full = config["eval_args"]["mode"][phase] == "full"
+        loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+        loaders.append(loader(config, part, phase_sampler))
     if config["save_dataloaders"]:
+        generators = [loader.generator for loader in loaders]
         recbole_data.save_split_dataloaders(config, loaders)
+        # RecBole takes them out to pickle the rest, and leaves the loaders without
+        for loader, generator in zip(loaders, generators, strict=True):
+            loader.generator = loader.sampler.generator = generator
 
     getLogger().info(
         set_color("[Training]: ", "pink")

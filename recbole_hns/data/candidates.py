@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from recbole.sampler import Sampler
+from torch import Tensor
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -51,6 +52,25 @@ class UsedItems:
     def user(self) -> np.ndarray:
         """``[nnz]``, int64: the user of each entry of :attr:`item`."""
         return np.repeat(np.arange(len(self)), np.diff(self.offset))
+
+
+def rows(offset: Tensor, item: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a CSR matrix, one after the other.
+
+    Args:
+        offset: ``[user_num + 1]``, int64; row ``u`` is ``item[offset[u]:offset[u + 1]]``.
+        item: ``[nnz]``.
+        user: which rows, ``[batch]``, int64.
+
+    Returns:
+        For every entry of these rows, its row's place in ``user``, int64, and its ``item``.
+    """
+    start = offset[user]
+    count = offset[user + 1] - start
+    row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
+    first = torch.cumsum(count, 0) - count
+    entry = torch.arange(len(row), device=user.device) + (start - first)[row]
+    return row, item[entry]
 
 
 class CandidateSampler(Sampler):
@@ -169,11 +189,8 @@ class CandidateSampler(Sampler):
             ``scores``.
         """
         tables = self.tables(user.device)
-        start, count = tables.offset[user], tables.offset[user + 1] - tables.offset[user]
-        row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
-        first = torch.cumsum(count, 0) - count
-        entry = torch.arange(len(row), device=user.device) + (start - first)[row]
-        scores[row, tables.item[entry]] = -torch.inf
+        row, item = rows(tables.offset, tables.item, user)
+        scores[row, item] = -torch.inf
         scores[:, 0] = -torch.inf
         return scores
 

@@ -1,0 +1,131 @@
+"""RecBole's evaluation data loaders without Python work for each user."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from logging import getLogger
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
+from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_hns.data.candidates import CandidateSampler, UsedItems, rows
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+#: Entries of a score matrix of users x items in sampled evaluation: 64 MiB.
+MATRIX_BUDGET = 2**24
+#: Pairs that a model predicts at once in sampled evaluation; with d = 64, 1 KiB is used for each.
+PAIRS_BUDGET = 2**18
+
+
+class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
+    """Users with their positives and history, for full ranking.
+
+    Batches are RecBole's, but for the order of items within a user, which is ascending.
+
+    Args:
+        config: the config.
+        dataset: RecBole's data set of the phase, of a model that is not sequential.
+        sampler: of the phase; an item it calls used that is no positive is history.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, sampler: CandidateSampler) -> None:
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        user_num, item_num = dataset.user_num, dataset.item_num
+        user, item = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
+        self._positive = UsedItems(user, item, user_num, item_num)
+        key, positive = (
+            items.user * item_num + items.item for items in (sampler.used_ids, self._positive)
+        )
+        key = np.setdiff1d(key, positive, assume_unique=True)
+        self._history = UsedItems(key // item_num, key % item_num, user_num, item_num)
+        self.uid_list = torch.from_numpy(np.flatnonzero(self.uid2items_num))
+        self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
+        self.is_sequential = False
+        self.sample_size = len(self.user_df)
+        # RecBole's own constructor is what this one replaces
+        AbstractDataLoader.__init__(self, config, dataset, sampler)
+
+    @cached_property
+    def uid2items_num(self) -> np.ndarray:
+        """Number of positives of each user, ``[user_num]``, int64."""
+        return np.diff(self._positive.offset)
+
+    @cached_property
+    def uid2positive_item(self) -> np.ndarray:
+        """Positives of each user, ``[user_num]`` tensors of int64."""
+        return _split(self._positive)
+
+    @cached_property
+    def uid2history_item(self) -> np.ndarray:
+        """History of each user, ``[user_num]`` tensors of int64; RecBole's case study reads it."""
+        return _split(self._history)
+
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[Interaction, tuple[Tensor, Tensor], Tensor, Tensor]:
+        """The users at ``index`` with row and item of each history item and each positive."""
+        user_df = self.user_df[np.array(index)]
+        user = user_df[self.uid_field]
+        return user_df, _rows(self._history, user), *_rows(self._positive, user)
+
+
+class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):
+    """Users with their positives and sampled negatives.
+
+    Negatives are drawn for a whole batch at once, and a batch is bounded in memory: not only does
+    it hold no more than ``eval_batch_size`` pairs, as in RecBole, but also no more than
+    :data:`PAIRS_BUDGET`, and no more users than :data:`MATRIX_BUDGET` has rows.
+    """
+
+    @property
+    def _sampled(self) -> bool:
+        return self.times > 1
+
+    def _init_batch_size_and_step(self) -> None:
+        if not self._sampled:
+            super()._init_batch_size_and_step()
+            return
+        largest_first = -np.sort(-self.uid2items_num) * self.times
+        pairs = np.cumsum(largest_first)
+        limit = min(self.config["eval_batch_size"], PAIRS_BUDGET)
+        users = int(np.searchsorted(pairs, limit, side="right"))
+        self.step = max(min(users, MATRIX_BUDGET // self._dataset.item_num), 1)
+        self.set_batch_size(int(pairs[self.step - 1]))
+
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[Interaction, Tensor | None, Tensor | None, Tensor | None]:
+        """The pairs of the users at ``index``, positives first, with the row of each."""
+        if not self._sampled:
+            return super().collate_fn(index)
+        user = torch.from_numpy(self.uid_list[np.array(index)])
+        row, entry = rows(self._offset, torch.arange(len(self._dataset)), user)
+        positives = self.transform(self._dataset, self._dataset[entry])
+        pairs = self._neg_sampling(positives)
+        return pairs, row.repeat(self.times), row, positives[self.iid_field]
+
+    @cached_property
+    def _offset(self) -> Tensor:
+        """``[user_num + 1]``, int64: the interactions of a user, by whom they are sorted."""
+        return torch.from_numpy(np.append(0, np.cumsum(self.uid2items_num)))
+
+
+def _rows(items: UsedItems, user: Tensor) -> tuple[Tensor, Tensor]:
+    return rows(torch.from_numpy(items.offset), torch.from_numpy(items.item), user)
+
+
+def _split(items: UsedItems) -> np.ndarray:
+    split = np.empty(len(items), dtype=object)
+    for user, row in enumerate(np.split(items.item, items.offset[1:-1])):
+        split[user] = torch.from_numpy(row)
+    return split
