@@ -43,8 +43,8 @@ class NormOPAUC(AbstractMetric):
         [r_i < r_j] + \tfrac{1}{2} [r_i = r_j], \quad k = \beta n_-
 
     i runs over a user's positives, T holds the k highest-scored negatives, the last one with the
-    remaining fraction where k is not whole (HNS paper, section 3). The mean is over the users that
-    have a positive and a negative. At beta = 1 it is the mean AUC of the users.
+    remaining fraction where k is not whole (HNS paper, section 3.1). The mean is over the users
+    that have a positive and a negative. At beta = 1 it is the mean AUC of the users.
 
     Results are listed as ``normopauc@beta``, for each beta of the config key ``opauc_betas``.
     """
@@ -75,6 +75,8 @@ class OPAUC(NormOPAUC):
 
     .. math::
         \mathrm{OPAUC}(\beta) = \beta \cdot \mathrm{NormOPAUC}(\beta) \in [0, \beta]
+
+    The estimator of the HNS paper, section 3.1, is this plus 1 - beta: the same order of models.
 
     Results are listed as ``opauc@beta``, for each beta of the config key ``opauc_betas``.
     """

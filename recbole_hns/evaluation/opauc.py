@@ -13,7 +13,7 @@ COMPARED_CPU, COMPARED = 2**18, 2**24
 
 @torch.no_grad()
 def norm_opauc(scores: Tensor, user: Tensor, item: Tensor, betas: Sequence[float]) -> Tensor:
-    """NormOPAUC(beta) of each user (HNS paper, section 3).
+    """NormOPAUC(beta) of each user (HNS paper, section 3.1).
 
     With k = beta * n- and T the k highest-scored negatives, of which the last counts with the
     remaining fraction where k is not whole::
