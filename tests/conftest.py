@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 import recbole_hns
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.quick_start import build_model
 from recbole_hns.trainer import get_trainer
+
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
 
 QUIET = {"show_progress": False, "state": "ERROR"}
 

@@ -94,7 +94,7 @@ def test_no_training_item_in_ten_million_draws(path, distribution):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_draws_stay_allowed_on_any_data(data):
     item_num = data.draw(st.integers(3, 20))
     items = st.sets(st.integers(1, item_num - 1), max_size=item_num - 2)

@@ -57,7 +57,7 @@ def batches(draw):
     return scores, positive, [*whole, *fractional, 1.0]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(batches(), st.sampled_from([torch.float64, torch.float32]))
 def test_equals_the_definition(batch, dtype):
     scores, positive, betas = batch

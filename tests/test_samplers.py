@@ -70,7 +70,6 @@ def test_rns_and_pns_take_what_was_drawn(sampler):
 
 
 @given(batches())
-@settings(deadline=None)
 def test_dns(batch):
     pos, scores = batch
     index, weight = chosen(DNS(), pos, scores)
@@ -80,7 +79,6 @@ def test_dns(batch):
 
 
 @given(batches(), st.integers(1, 9))
-@settings(deadline=None)
 def test_dns_mn_mean(batch, m):
     pos, scores = batch
     n = scores.shape[1]
@@ -107,7 +105,6 @@ def test_dns_mn_draw_takes_each_of_the_m_alike():
 
 
 @given(batches(), st.sampled_from([0.01, 0.1, 1.0, 7.0]))
-@settings(deadline=None)
 def test_softmax(batch, tau):
     pos, scores = batch
     index, weight = chosen(Softmax(softmax_tau=tau), pos, scores)
@@ -118,7 +115,6 @@ def test_softmax(batch, tau):
 
 
 @given(batches(), st.sampled_from([0.0, 0.01, 0.1, 1.0, 10.0, 100.0]))
-@settings(deadline=None)
 def test_softmax_v(batch, rho):
     pos, scores = batch
     index, weight = chosen(SoftmaxV(softmax_rho=rho), pos, scores)
@@ -129,7 +125,7 @@ def test_softmax_v(batch, rho):
         variance = sum((x - mean) ** 2 for x in losses) / len(losses)
         if len(set(row)) == 1 or rho == 0:
             expected = [1 / len(row)] * len(row)
-        elif variance < 1e-20:  # the literal formula itself is lost to rounding there
+        elif variance < (1e-12 * max(losses)) ** 2:  # the literal formula is lost to rounding
             assert sum(w) == pytest.approx(1)
             continue
         else:
@@ -167,7 +163,7 @@ def test_softmax_v_is_finite_and_sums_to_one(scores, rho, dtype):
     st.sampled_from([0.1, 0.4, 1.0]),
     st.sampled_from([-0.5, -1.0, -2.0, -3.7]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_ahns(batch, alpha, beta, p):
     pos, scores = batch
     index, _ = chosen(AHNS(ahns_alpha=alpha, ahns_beta=beta, ahns_p=p), pos, scores)
@@ -181,6 +177,15 @@ def test_ahns(batch, alpha, beta, p):
         assert distances[picked] == pytest.approx(min(distances), rel=1e-9, abs=1e-9)
         if positive in (-3.0, -1.5, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0) and p == -1.0:
             assert picked == first_best(distances)
+
+
+def test_softmax_v_of_equal_scores_is_uniform_whatever_the_vector_width():
+    """Found by hypothesis: vectorised and scalar softplus differ in the last bit."""
+    for num in range(1, 40):
+        for pos in (0.0, -15.0, 3.7):
+            scores = torch.full((3, num), -12.7662, dtype=torch.float64)
+            weight = softmax_v_weight(scores.new_full((3, 1), pos), scores, 3.0)
+            torch.testing.assert_close(weight, torch.full_like(weight, 1 / num))
 
 
 def test_ahns_takes_the_first_of_two_as_near():

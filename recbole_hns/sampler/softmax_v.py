@@ -42,7 +42,8 @@ class SoftmaxV(HardNegativeSampler):
 def softmax_v_weight(pos_scores: Tensor, scores: Tensor, rho: float) -> Tensor:
     """Weights of Algorithm 2, p_ij = exp(L_j / tau) / sum_k exp(L_k / tau).
 
-    Equal losses, and a single candidate, have variance 0 and get equal weights.
+    Equal losses, and a single candidate, have variance 0 and get equal weights; so do losses that
+    differ by rounding errors only.
 
     Args:
         pos_scores: ``[batch, 1]``.
@@ -57,7 +58,10 @@ def softmax_v_weight(pos_scores: Tensor, scores: Tensor, rho: float) -> Tensor:
     num = inside.sum(dim=1, keepdim=True)
     mean = losses.sum(dim=1, keepdim=True) / num  # outside, the loss is 0
     variance = torch.where(inside, losses - mean, 0).square().sum(dim=1, keepdim=True) / num
-    inverse_tau = torch.where(variance > 0, torch.sqrt(2 * rho / variance), 0)
+    largest = losses.amax(dim=1, keepdim=True)
+    # Equal scores can differ in the last bit of their losses, which the variance would blow up.
+    rounding = (4 * torch.finfo(losses.dtype).eps * largest).square()
+    inverse_tau = torch.where(variance > rounding, torch.sqrt(2 * rho / variance), 0)
     # relative to the largest loss, so that no exponent is positive
-    exponent = (losses - losses.amax(dim=1, keepdim=True)) * inverse_tau
+    exponent = (losses - largest) * inverse_tau
     return torch.softmax(torch.where(inside, exponent, -torch.inf), dim=1)
