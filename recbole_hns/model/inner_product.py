@@ -39,6 +39,8 @@ class InnerProductModel(PairwiseModel):
             self.reduce = torch.sum
         self.user_table: Tensor | None = None
         self.item_table: Tensor | None = None
+        #: candidates of this step, and what they and the positives scored
+        self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -59,7 +61,7 @@ class InnerProductModel(PairwiseModel):
                 stack.enter_context(replaced(model, "forward", known))
             self.user_table, self.item_table = tables[:2]
             yield
-        self.user_table = self.item_table = None
+        self.user_table = self.item_table = self._scored = None
 
     def scores(
         self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
@@ -69,7 +71,9 @@ class InnerProductModel(PairwiseModel):
         pos_scores = (user_e * self.item_table[pos_item]).sum(dim=1, keepdim=True)
         if items is None:
             return pos_scores, candidates.exclude(user, user_e @ self.item_table.t())
-        return pos_scores, list_scores(user_e, self.item_table, items)
+        scores = list_scores(user_e, self.item_table, items)
+        self._scored = items, pos_scores, scores
+        return pos_scores, scores
 
     def loss(
         self,
@@ -85,11 +89,15 @@ class InnerProductModel(PairwiseModel):
             scores = user_e @ self.item_table.t()
             pos_scores = scores.gather(1, pos_item.unsqueeze(1))
         else:
-            scores = list_scores(
-                user_e, self.item_table, torch.cat([pos_item.unsqueeze(1), items], dim=1)
-            )
+            known = None
+            if self._scored is not None and items is self._scored[0]:  # all candidates were chosen
+                known = torch.cat(self._scored[1:], dim=1)
+            listed = torch.cat([pos_item.unsqueeze(1), items], dim=1)
+            scores = list_scores(user_e, self.item_table, listed, known)
             pos_scores, scores = scores[:, :1], scores[:, 1:]
         pairwise = self.reduce(row_loss(pos_scores, scores, weight))
+        if type(self.model).calculate_loss is BPR.calculate_loss:  # which is that alone
+            return pairwise
 
         def return_pairwise(*args: Any) -> Tensor:
             return pairwise

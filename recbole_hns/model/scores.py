@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csc_array
 from torch import Tensor
 
 
-def list_scores(user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
+def list_scores(
+    user_e: Tensor, item_table: Tensor, items: Tensor, known: Tensor | None = None
+) -> Tensor:
     """Scores of a list of items for each user.
 
     Args:
         user_e: user embeddings, ``[batch, dim]``.
         item_table: embeddings of all items, ``[item_num, dim]``.
         items: item ids, ``[batch, N]``, int64; repeats are allowed.
+        known: the result, if it was computed before; it is then only made differentiable.
 
     Returns:
         ``[batch, N]``: ``user_e[b] . item_table[items[b, n]]``, differentiable in both embeddings.
@@ -23,7 +28,7 @@ def list_scores(user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
     if items.shape[1] > len(item_table):
         # all scores are fewer, and PyTorch's sampled product refuses such a pattern
         return (user_e @ item_table.t()).gather(1, items)
-    return _ListScores.apply(user_e, item_table, items)
+    return _ListScores.apply(user_e, item_table, items, known)
 
 
 class _ListScores(torch.autograd.Function):
@@ -34,8 +39,12 @@ class _ListScores(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, user_e: Tensor, item_table: Tensor, items: Tensor, known: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(user_e, item_table, items)
+        if known is not None:
+            return known.clone()
         batch, num = items.shape
         pattern = torch.sparse_csr_tensor(
             torch.arange(0, (batch + 1) * num, num, device=items.device),
@@ -48,7 +57,7 @@ class _ListScores(torch.autograd.Function):
         return product.values().view(batch, num)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         user_e, item_table, items = ctx.saved_tensors
         user_grad = item_grad = None
         if ctx.needs_input_grad[0]:
@@ -56,12 +65,19 @@ class _ListScores(torch.autograd.Function):
                 items, item_table, mode="sum", per_sample_weights=grad.contiguous()
             )
         if ctx.needs_input_grad[1]:
-            row = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
-            transposed = torch.sparse_coo_tensor(
-                torch.stack([items.reshape(-1), row]),
-                grad.reshape(-1),
-                (len(item_table), len(items)),
-                check_invariants=False,
-            )
-            item_grad = torch.sparse.mm(transposed, user_e)
-        return user_grad, item_grad, None
+            item_grad = _sum_by_item(items, grad, user_e, len(item_table))
+        return user_grad, item_grad, None, None
+
+
+def _sum_by_item(items: Tensor, grad: Tensor, user_e: Tensor, item_num: int) -> Tensor:
+    """G^T @ user_e, ``[item_num, dim]``, where row b of G has ``grad[b]`` at ``items[b]``."""
+    shape = item_num, len(items)
+    if grad.device.type == "cpu":
+        # a quarter to a half of the time of PyTorch's product
+        start = np.arange(0, items.numel() + 1, items.shape[1])
+        values, item = grad.reshape(-1).numpy(), items.reshape(-1).numpy()
+        return torch.from_numpy(csc_array((values, item, start), shape=shape) @ user_e.numpy())
+    row = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
+    index = torch.stack([items.reshape(-1), row])
+    transposed = torch.sparse_coo_tensor(index, grad.reshape(-1), shape, check_invariants=False)
+    return torch.sparse.mm(transposed, user_e)
