@@ -1,6 +1,7 @@
 """The gradient of one training step against the papers' algorithms, written out literally."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import prepared
 
 from recbole_hns.model import PredictedModel
+from recbole_hns.model.graph import Adjacency
 from recbole_hns.model.scores import list_scores
 from recbole_hns.sampler import HardNegativeSampler, Negatives
 
@@ -289,3 +291,41 @@ def test_hardness_is_the_ratio_of_sums(toy):
     trainer._candidates = trainer._candidate_sampler(train)
     _, sums = trainer._batch_losses(torch.tensor([1, 2]), torch.tensor([3, 4]))
     assert sums.tolist() == pytest.approx([2 * 16.0, 2 * 16.0])
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_adjacency_products_and_their_gradients(symmetric):
+    dense = torch.rand(9, 9, dtype=torch.float64) * (torch.rand(9, 9) < 0.3)
+    dense[4] = dense[:, 4] = 0  # a node without edges
+    dense = dense + dense.t() if symmetric else dense
+    adjacency = Adjacency(dense.to_sparse_coo())
+    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(9, 3, dtype=torch.float64)
+    found, expected = torch.sparse.mm(adjacency, x), dense @ x
+    torch.testing.assert_close(found, expected)
+    (a,) = torch.autograd.grad((found * weight).sum(), x)
+    (b,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.testing.assert_close(a, b)
+    assert (adjacency.rows is adjacency.transposed_rows) == symmetric
+    assert adjacency._nnz() == adjacency.matrix._nnz()
+    assert torch.equal(torch.sparse.sum(adjacency), adjacency.matrix.sum())
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "NGCF", "DGCF", "SGL", "NCL", "SpectralCF"])
+def test_propagation_and_gradient_are_recboles(model, toy):
+    keys = {"NGCF": {"message_dropout": 0.0}}.get(model, {})
+    _, _, _, trainer = prepared(model=model, sampler="rns", **toy, **keys)
+    network = trainer.model
+    graph = (network.train_graph,) if model == "SGL" else ()
+    results = []
+    for inside in (True, False):
+        network.zero_grad()
+        with trainer.pairwise.step() if inside else nullcontext():
+            user_table, item_table = network.forward(
+                *((network.train_graph,) if model == "SGL" else ())
+            )[:2]
+            (user_table.square().sum() + item_table.sin().sum()).backward()
+        results.append([user_table, item_table, *(p.grad for p in network.parameters())])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert not graph or network.train_graph is graph[0]

@@ -13,6 +13,7 @@ from recbole.model.loss import EmbLoss
 from torch import Tensor
 
 from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
+from recbole_hns.model.graph import Adjacency, adjacencies
 from recbole_hns.model.scores import list_scores
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class InnerProductModel(PairwiseModel):
             self.reduce = torch.sum
         self.user_table: Tensor | None = None
         self.item_table: Tensor | None = None
+        self._adjacencies: dict[str, Adjacency] = {}
         #: candidates of this step, and what they and the positives scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -47,6 +49,7 @@ class InnerProductModel(PairwiseModel):
         """Propagate once for all that happens inside."""
         model = self.model
         with ExitStack() as stack:
+            stack.enter_context(adjacencies(model, self._adjacencies))
             if isinstance(model, BPR):
                 tables = model.user_embedding.weight, model.item_embedding.weight
             else:
