@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from recbole.utils import set_color
+from scipy import sparse
 
 from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file
@@ -37,6 +38,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return str(value)
+
+
+#: What every checkpoint of a run has.
+CHECKPOINT = ("config", "epoch", "state_dict", "other_parameter", "last")
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -65,7 +70,7 @@ def load_checkpoint(
         ) from None
     except Exception:  # what a reader of arbitrary bytes raises is as arbitrary as they are
         state = None
-    if not isinstance(state, dict) or not isinstance(state.get("last"), dict):
+    if not isinstance(state, dict) or not set(CHECKPOINT).issubset(state):
         raise UserError.of(
             key, path, "must be a checkpoint that recbole-hns wrote; this file is none"
         )
@@ -85,12 +90,37 @@ def save_recbole_checkpoint(
         "cur_step": self.cur_step,
         "best_valid_score": float(self.best_valid_score),
         "state_dict": self.model.state_dict(),
-        "other_parameter": self.model.other_parameter(),
+        "other_parameter": {k: encoded(v) for k, v in self.model.other_parameter().items()},
         "optimizer": self.optimizer.state_dict(),
     }
     save_checkpoint(state, path)
     if verbose:
         self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+
+def encoded(value: Any) -> Any:
+    """A NumPy array or SciPy sparse matrix as tensors, anything else as it is.
+
+    RecBole's traditional models, such as EASE and ItemKNN, keep what they learn in these.
+    """
+    if isinstance(value, np.ndarray):
+        return {"encoded": "array", "array": torch.from_numpy(np.ascontiguousarray(value))}
+    if sparse.issparse(value):
+        csr = value.tocsr()
+        parts = {key: torch.from_numpy(getattr(csr, key)) for key in ("data", "indices", "indptr")}
+        return {"encoded": "sparse", "format": value.format, "shape": list(csr.shape), **parts}
+    return value
+
+
+def decoded(value: Any) -> Any:
+    """What :func:`encoded` was given."""
+    kind = value.get("encoded") if isinstance(value, dict) else None
+    if kind == "array":
+        return value["array"].cpu().numpy()
+    if kind == "sparse":
+        parts = tuple(value[key].cpu().numpy() for key in ("data", "indices", "indptr"))
+        return sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
+    return value
 
 
 def random_state() -> dict[str, Any]:

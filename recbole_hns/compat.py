@@ -1,7 +1,8 @@
 """RecBole 1.2.1 made to work with today's libraries.
 
-What newer releases took away is listed here, each with the versions it concerns, and put back only
-where it is missing. ``import recbole_hns`` calls :func:`mend` once; doing so again changes nothing.
+What newer releases took away is listed here, each with the versions it concerns. Names are put back
+only where they are missing; the rest changes RecBole in this process. ``import recbole_hns`` calls
+:func:`mend` once; doing so again changes nothing.
 
 ==================  =====================================================================
 NumPy >= 2          ``np.float_``, ``np.complex_``, ``np.unicode_`` are gone;
@@ -10,7 +11,8 @@ SciPy >= 1.13       ``dok_matrix._update`` is gone; LightGCN, NGCF, NCL, Spectra
                     GCMC build their graph with it.
 PyTorch >= 2.6      ``torch.load`` admits plain data only, and RecBole's checkpoints pickle
                     the whole ``Config``: ``Trainer.evaluate`` cannot load its own
-                    checkpoint. They are written as plain data instead.
+                    checkpoint. RecBole's trainers write them as plain data instead, from
+                    which its trainers evaluate and resume.
 any PyTorch         ``Dataset._download`` ends in ``torch.distributed.barrier()``, which
                     raises where no process group exists: always, in a run of one process.
 pandas 2            warns of what pandas 3 will change at every data set that RecBole reads,
@@ -60,11 +62,21 @@ def _scipy_dok_update() -> None:
 
 
 def _plain_checkpoints() -> None:
+    from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.trainer import Trainer
 
-    from recbole_hns.checkpoint import save_recbole_checkpoint
+    from recbole_hns.checkpoint import decoded, save_recbole_checkpoint
 
     Trainer._save_checkpoint = save_recbole_checkpoint
+    load = AbstractRecommender.load_other_parameter
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @functools.wraps(load)
+    def load_other_parameter(self: AbstractRecommender, para: dict | None) -> None:
+        load(self, {key: decoded(value) for key, value in (para or {}).items()})
+
+    AbstractRecommender.load_other_parameter = load_other_parameter
 
 
 def _download_without_process_group() -> None:

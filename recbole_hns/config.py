@@ -14,8 +14,8 @@ import torch
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from recbole.config import Config as RecBoleConfig
-from recbole.evaluator import metric_information
-from recbole.utils import get_model
+from recbole.evaluator import metric_information, metric_types
+from recbole.utils import EvaluatorType, get_model
 
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas
@@ -33,7 +33,8 @@ Text = Annotated[str, Field(min_length=1)]
 RECBOLE_KEYS = {
     name: Hyperparameter(name, annotation, None)
     for name, annotation in {
-        "seed": NonNegativeInt,
+        "seed": Annotated[int, Field(ge=0, lt=2**32)],
+        "worker": NonNegativeInt,
         "epochs": PositiveInt,
         "train_batch_size": PositiveInt,
         "eval_batch_size": PositiveInt,
@@ -44,9 +45,10 @@ RECBOLE_KEYS = {
         "embedding_size": PositiveInt,
         "n_layers": NonNegativeInt,
         "reg_weight": Annotated[float, Field(ge=0)],
-        "learner": Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"],
-        "metrics": Text | list[Text],
-        "topk": PositiveInt | list[PositiveInt],
+        "learner": Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"],
+        "clip_grad_norm": dict,
+        "metrics": Text | Annotated[list[Text], Field(min_length=1)],
+        "topk": PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)],
         "valid_metric": Text,
         "metric_decimal_place": NonNegativeInt,
         "data_path": Text,
@@ -54,6 +56,7 @@ RECBOLE_KEYS = {
         "state": Text,
         "show_progress": bool,
         "use_gpu": bool,
+        "log_wandb": bool,
         "reproducibility": bool,
         "shuffle": bool,
         "enable_amp": bool,
@@ -110,6 +113,7 @@ class Config(RecBoleConfig):
 
     Attributes:
         sampler: the sampler, with its hyperparameters checked.
+        default_eval_batch_size: whether ``eval_batch_size`` was left to its default.
 
     Raises:
         UserError: for a value that is not allowed.
@@ -193,18 +197,19 @@ class Config(RecBoleConfig):
         final["opauc_betas"] = checked_betas(final.get("opauc_betas"))
         if not isinstance(final.get("eval_args"), dict):
             raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
-        split = final["eval_args"].get("split")
-        if isinstance(split, dict) and "RS" in split:
-            parts = split["RS"]
-            if not (isinstance(parts, list) and len(parts) == 3):
-                allowed = "RS must list three parts, for training, validation and test"
-                raise UserError.of("eval_args", final["eval_args"], allowed)
+        _check_eval_args(final["eval_args"])
         metrics = final["metrics"]
         final["metrics"] = metrics = [metrics] if isinstance(metrics, str) else metrics
         for metric in metrics:
             if metric.lower() not in metric_information:
                 raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}")
-        self.data_root = final["data_path"]
+        by_value = [m for m in metrics if metric_types[m.lower()] == EvaluatorType.VALUE]
+        if by_value and (len(by_value) < len(metrics) or "full" in _modes(final["eval_args"])):
+            allowed = f"{by_value[0]} rates values: neither beside rankings nor in mode full"
+            raise UserError.of("metrics", metrics, allowed)
+        # a run can be resumed from another directory
+        self.data_root = final["data_path"] = os.path.abspath(final["data_path"])
+        self.default_eval_batch_size = "eval_batch_size" not in given
         self.parameters["Negative Sampling"] = ["sampler", *own]
         return final
 
@@ -267,6 +272,8 @@ class Config(RecBoleConfig):
         """All keys with the values in use, such that giving them again makes the same config."""
         values = {key: value for key, value in self.final_config_dict.items() if key not in DERIVED}
         values["data_path"] = self.data_root
+        if self.default_eval_batch_size:
+            del values["eval_batch_size"]
         if values.get("opauc_beta") is not None:
             values.pop(self.sampler.hardness_key, None)
         return values
@@ -330,6 +337,26 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError.of("config_files", path, "must hold keys and values")
     return values
+
+
+def _check_eval_args(eval_args: dict[str, Any]) -> None:
+    """Refuse a split or a mode that RecBole would fail on later, or with another meaning."""
+    split = eval_args.get("split")
+    if isinstance(split, dict) and "RS" in split:
+        parts = split["RS"]
+        numbers = isinstance(parts, list) and all(type(part) in (int, float) for part in parts)
+        if not (numbers and len(parts) == 3 and min(parts) >= 0 and sum(parts) > 0):
+            allowed = "RS must list three numbers >= 0, the parts for training, validation and test"
+            raise UserError.of("eval_args", eval_args, allowed)
+    for mode in _modes(eval_args):
+        if not re.fullmatch(r"full|labeled|(uni|pop)0*[1-9]\d{0,8}", str(mode)):
+            allowed = "mode must be full, labeled, uniN or popN with N >= 1"
+            raise UserError.of("eval_args", eval_args, allowed)
+
+
+def _modes(eval_args: dict[str, Any]) -> list[Any]:
+    mode = eval_args.get("mode", "full")
+    return list(mode.values()) if isinstance(mode, dict) else [mode]
 
 
 def _model_class(model: Any) -> type:

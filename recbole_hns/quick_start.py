@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 CHANGED_BY_RESUME = {
     "data_path",
     "epochs",
+    "eval_batch_size",
     "gpu_id",
     "log_wandb",
     "show_progress",
     "state",
     "stopping_step",
     "use_gpu",
+    "wandb_project",
+    "worker",
 }
 
 
@@ -75,6 +78,9 @@ def run(
     init_seed(config["seed"], config["reproducibility"])
     if saved:
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
+    # where RecBole writes, whatever checkpoint_dir is
+    writable_directory("log", "log")
+    writable_directory("log_tensorboard", "log_tensorboard")
     _init_logger(config)
     logger = getLogger()
     logger.info(config)
@@ -158,11 +164,21 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     """The model of a config, initialised, on its device.
 
     Raises:
-        UserError: if it needs a package that is not installed.
+        UserError: if it needs a package that is not installed, or refuses its hyperparameters.
     """
     if config["model"] == "NCL" and importlib.util.find_spec("faiss") is None:
         raise UserError.of("model", "NCL", "needs faiss: pip install recbole-hns[ncl]")
-    return config.model_class(config, dataset).to(config["device"])
+    clusters = config["num_clusters"]
+    most = min(dataset.user_num, dataset.item_num)
+    if config["model"] == "NCL" and not (isinstance(clusters, int) and 0 < clusters <= most):
+        allowed = f"must be an integer > 0 and <= {most}, the smaller number of users and items"
+        raise UserError.of("num_clusters", clusters, allowed)
+    try:
+        model = config.model_class(config, dataset)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        reason = f"cannot be built: {type(error).__name__}: {error}"
+        raise UserError.of("model", config["model"], reason) from error
+    return model.to(config["device"])
 
 
 def result_table(valid: Mapping[str, float] | None, test: Mapping[str, float]) -> str:
@@ -178,9 +194,11 @@ def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:
     for key, value in given.items():
         if key in CHANGED_BY_RESUME:
             continue
-        old, new = recorded.get(key), getattr(value, "__name__", value)
+        old, new = recorded.get(key), value
+        if isinstance(value, type):
+            new = getattr(value, "name", value.__name__) if key == "sampler" else value.__name__
         # RecBole turns a single metric or K into a list
-        if new not in (old, recorded.get(key)) and [new] != old:
+        if old not in (new, [new]):
             changeable = ", ".join(sorted(CHANGED_BY_RESUME))
             allowed = f"the run was started with {old}; a resumed run may change only {changeable}"
             raise UserError.of(key, new, allowed)
@@ -211,10 +229,7 @@ def _init_logger(config: Config) -> None:
         handler.close()
     others = root.handlers[:]
     root.handlers.clear()
-    try:
-        init_logger(config)
-    except OSError as error:
-        raise UserError(f"log: the folder ./log cannot be written to ({error.strerror})") from None
+    init_logger(config)
     for handler in root.handlers:
         handler.of_recbole_hns = True
     root.handlers[:0] = others

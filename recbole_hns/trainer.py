@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from recbole.trainer import NCLTrainer, Trainer
@@ -23,6 +25,7 @@ from recbole_hns.checkpoint import (
     set_random_state,
 )
 from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.errors import UserError
 from recbole_hns.model import pairwise_model
 from recbole_hns.model.base import Losses
 from recbole_hns.model.predicted import PREDICT_PAIRS, PredictedModel
@@ -45,21 +48,27 @@ class HardNegativeTrainer(Trainer):
     :meth:`resume_checkpoint` needs to go on from the last epoch.
 
     Attributes:
+        kept_between_epochs: attributes of the model, beside its parameters, that an epoch leaves
+            to the next.
         sampler: the sampler.
         record: the content of the result file.
         hardness: mean negative hardness of the last epoch: sum of the chosen negatives' scores
             (weighted) over the sum of the positives' scores.
     """
 
+    kept_between_epochs: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        self.sampler = config.sampler.to(config["device"])
+        self.sampler.setup(model, config["epochs"])
         super().__init__(config, model)
-        self.sampler = config.sampler.to(self.device)
         self.pairwise = pairwise_model(model)
         if isinstance(self.pairwise, PredictedModel):
             # evaluation goes through `predict` as well
             self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)
-        path = _unused(Path(self.checkpoint_dir), f"{config['model']}-{self.sampler.name}")
-        self._name_files(path)
+        # runs that start in the same second must not share their files
+        name = f"{config['model']}-{self.sampler.name}-{get_local_time()}-{secrets.token_hex(3)}"
+        self._name_files(Path(self.checkpoint_dir) / f"{name}.pth")
         self.hardness: float | None = None
         self._saved = False
         self._best: dict[str, Any] | None = None
@@ -67,7 +76,8 @@ class HardNegativeTrainer(Trainer):
         self._loader_state: Tensor | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super()._build_optimizer(**kwargs)
+        learnt = itertools.chain(self.model.parameters(), self.sampler.parameters())
+        optimizer = super()._build_optimizer(**{"params": learnt, **kwargs})
         # the same update in one pass over the parameters, which is half an epoch of MF otherwise
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             for group in optimizer.param_groups:
@@ -97,6 +107,7 @@ class HardNegativeTrainer(Trainer):
             train_data.generator.set_state(self._loader_state)
         if self.cur_step > self.stopping_step:
             self.logger.info("The run had stopped early; there is nothing left to train.")
+            self.eval_collector.data_collect(train_data)
             return self.best_valid_score, self.best_valid_result
 
         def end_of_evaluated_epoch(epoch_idx: int, valid_score: float) -> None:
@@ -113,11 +124,7 @@ class HardNegativeTrainer(Trainer):
         if not isinstance(candidates, CandidateSampler):
             candidates = CandidateSampler.of(train_data._dataset)
         sampler = self.sampler
-        candidates = candidates.with_distribution(
-            sampler.candidate_distribution, sampler.candidate_alpha
-        )
-        candidates.check()
-        return candidates
+        return candidates.with_distribution(sampler.candidate_distribution, sampler.candidate_alpha)
 
     def _train_epoch(
         self,
@@ -215,10 +222,14 @@ class HardNegativeTrainer(Trainer):
                 index, weight = sampler.select(pos_scores, scores)
                 if index is not None:
                     scores = scores.gather(1, index)
-                    items = index if items is None else items.gather(1, index)
-                elif weight is None and items is None:
+                if items is None:
+                    # among all items, what is no negative has no part, whatever was chosen
                     inside = (scores > -torch.inf).to(scores.dtype)
-                    weight = inside / inside.sum(dim=1, keepdim=True)
+                    share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
+                    weight = share if weight is None else weight * inside
+                    items = index
+                elif index is not None:
+                    items = items.gather(1, index)
                 if weight is None:
                     chosen = scores.mean(dim=1)
                 else:
@@ -268,14 +279,17 @@ class HardNegativeTrainer(Trainer):
 
     def _end_epoch(self, epoch: int) -> None:
         """Replace the checkpoint and the result file."""
-        self.record.results.update(
-            best_epoch=self._best_epoch,
-            best_valid_score=self.best_valid_score if self._evaluates else None,
-            best_valid_result=self.best_valid_result,
-        )
+        self._record_best()
         if self._saved:
             save_checkpoint(self._state(epoch), self.saved_model_file)
             self.record.write()
+
+    def _record_best(self) -> None:
+        self.record.results.update(
+            best_epoch=self._best_epoch,
+            best_valid_score=self.best_valid_score if self.best_valid_result else None,
+            best_valid_result=self.best_valid_result,
+        )
 
     def _state(self, epoch: int) -> dict[str, Any]:
         """All of a checkpoint, as plain data."""
@@ -295,6 +309,9 @@ class HardNegativeTrainer(Trainer):
                 else self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "sampler": self.sampler.state_dict(),
+                "between_epochs": {
+                    name: getattr(self.model, name) for name in self.kept_between_epochs
+                },
                 "random": random_state(),
                 "loader": self._train_data.generator.get_state(),
                 "epochs": plain(self.record.epochs),
@@ -310,9 +327,15 @@ class HardNegativeTrainer(Trainer):
         state = load_checkpoint(resume_file, self.device)
         last = state["last"]
         self._name_files(Path(resume_file))
-        self.model.load_state_dict(last["state_dict"])
-        self.optimizer.load_state_dict(last["optimizer"])
-        self.sampler.load_state_dict(last["sampler"])
+        try:
+            self.model.load_state_dict(last["state_dict"])
+            self.optimizer.load_state_dict(last["optimizer"])
+            self.sampler.load_state_dict(last["sampler"])
+        except (RuntimeError, ValueError) as error:
+            reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
+            raise UserError.of("resume", resume_file, f"{reason}: {error}") from error
+        for name, value in last["between_epochs"].items():
+            setattr(self.model, name, value)
         self._loader_state = last["loader"].cpu()
         self.record.epochs = last["epochs"]
         self.start_epoch = last["epoch"] + 1
@@ -320,7 +343,9 @@ class HardNegativeTrainer(Trainer):
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
         self._best_epoch = state["epoch"]
-        self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
+        if self._best_epoch >= 0:
+            self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
+        self._record_best()
         set_random_state(last["random"])
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
@@ -334,6 +359,8 @@ class HardNegativeTrainer(Trainer):
 class HardNegativeNCLTrainer(HardNegativeTrainer, NCLTrainer):
     """The same for NCL, whose trainer clusters before an epoch and warms up."""
 
+    kept_between_epochs = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
+
     def _active(self, losses: tuple[Tensor, ...], epoch_idx: int) -> tuple[Tensor, ...]:
         return losses[:-1] if epoch_idx < self.config["warm_up_step"] else losses
 
@@ -341,16 +368,6 @@ class HardNegativeNCLTrainer(HardNegativeTrainer, NCLTrainer):
 def get_trainer(model_name: str) -> type[HardNegativeTrainer]:
     """The trainer class for a model."""
     return HardNegativeNCLTrainer if model_name == "NCL" else HardNegativeTrainer
-
-
-def _unused(directory: Path, prefix: str) -> Path:
-    """A checkpoint name of RecBole's form that no other run has taken."""
-    stem = f"{prefix}-{get_local_time()}"
-    path, number = directory / f"{stem}.pth", 1
-    while path.exists() or path.with_suffix(".json").exists():
-        number += 1
-        path = directory / f"{stem}-{number}.pth"
-    return path
 
 
 def _copied(tensors: Mapping[str, Any]) -> dict[str, Any]:

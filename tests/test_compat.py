@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import prepared
+from conftest import QUIET, prepared
 from recbole.config import Config as RecBoleConfig
+from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import Dataset
 from recbole.trainer import Trainer
+from recbole.utils import get_model, get_trainer
 from scipy.sparse import dok_matrix
 
 from recbole_hns import compat
@@ -48,6 +50,23 @@ def test_recboles_own_trainer_loads_its_own_checkpoint(toy):
     assert trainer.evaluate(valid, load_best_model=True)["ndcg@10"] >= 0
     torch.load(trainer.saved_model_file, weights_only=True)
     Trainer(config, ours.model).resume_checkpoint(trainer.saved_model_file)
+
+
+@pytest.mark.parametrize("model", ["EASE", "ItemKNN", "Pop"])
+def test_models_that_learn_arrays_have_plain_checkpoints_too(model, toy):
+    config = RecBoleConfig(
+        model,
+        toy["dataset"],
+        config_dict={**QUIET, **toy, "topk": 5, "valid_metric": "MRR@5", "data_path": "dataset"},
+    )
+    train, valid, _ = data_preparation(config, create_dataset(config))
+    network = get_model(model)(config, train._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
+    _, expected = trainer.fit(train, valid, show_progress=False)
+    torch.load(trainer.saved_model_file, weights_only=True)
+    for name in network.other_parameter_name if hasattr(network, "other_parameter_name") else ():
+        setattr(network, name, None)
+    assert trainer.evaluate(valid, load_best_model=True) == expected
 
 
 @pytest.mark.parametrize("text", ["Default process group has not been initialized", "other"])

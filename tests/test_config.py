@@ -4,6 +4,7 @@ import pickle
 import sys
 
 import pytest
+import torch
 import yaml
 
 from recbole_hns.cli import main
@@ -99,8 +100,14 @@ MISTAKES = {
     "sequential": ("--model=SASRec", ["model=SASRec: must be"]),
     "knowledge": ("--model=CKE", ["model=CKE: must be"]),
     "M > N": ("--sampler=dns_mn --candidate_num=5 --dns_m=6", ["dns_m=6", "<= candidate_num=5"]),
-    "N = 0": ("--candidate_num=0", ["candidate_num=0: must be an integer > 0 or all"]),
-    "N is text": ("--candidate_num=many", ["candidate_num=many: must be an integer > 0 or all"]),
+    "N = 0": (
+        "--candidate_num=0",
+        ["candidate_num=0: must be an integer > 0 and", "or all"],
+    ),
+    "N is text": (
+        "--candidate_num=many",
+        ["candidate_num=many: must be an integer > 0"],
+    ),
     "p > 0": ("--ahns_p=0.5", ["ahns_p=0.5: must be a number < 0"]),
     "rho < 0": ("--sampler=softmax_v --softmax_rho=-1", ["softmax_rho=-1: must be a number >= 0"]),
     "misspelt": ("--ahns_bta=1", ["ahns_bta=1: no such key; did you mean ahns_beta?"]),
@@ -116,7 +123,41 @@ MISTAKES = {
     "valid_metric": ("--valid_metric=NDCG@7", ["valid_metric=NDCG@7: its K must be one of"]),
     "valid_metric 2": ("--valid_metric=MAP@10", ["valid_metric=MAP@10: its metric must be one of"]),
     "eval_args": ("--eval_args=3", ["eval_args=3: must be a dictionary"]),
-    "two parts": ("--eval_args={'split':{'RS':[0.8,0.2]}}", ["RS must list three parts"]),
+    "two parts": ("--eval_args={'split':{'RS':[0.8,0.2]}}", ["RS must list three numbers"]),
+    "negative part": ("--eval_args={'split':{'RS':[8,-1,3]}}", ["RS must list three numbers"]),
+    "no parts": ("--eval_args={'split':{'RS':[0,0,0]}}", ["RS must list three numbers"]),
+    "no test part": ("--eval_args={'split':{'RS':[1,0,0]}}", ["ml-100k: its test part is empty"]),
+    "mode": ("--eval_args={'mode':'uni0'}", ["mode must be full, labeled, uniN or popN"]),
+    "mode of text": ("--eval_args={'mode':{'valid':'uniX'}}", ["mode must be full, labeled"]),
+    "no metrics": ("--metrics=[]", ["metrics=[]: must be", "a list of one or more"]),
+    "value metric": ("--metrics=AUC", ["metrics=['AUC']: AUC rates values"]),
+    "no valid_metric": ("--valid_metric=", ["valid_metric=: must be a string that is not empty"]),
+    "large K": (
+        "--topk=5000 --valid_metric=MRR@5000",
+        ["topk=[5000]: must be <= 1682, the number of items"],
+    ),
+    "seed": ("--seed=5000000000", ["seed=5000000000: must be an integer >= 0 and < 4294967296"]),
+    "clip": ("--clip_grad_norm=5", ["clip_grad_norm=5: must be a dictionary"]),
+    "worker": ("--worker=-1", ["worker=-1: must be an integer >= 0"]),
+    "learner": ("--learner=sparse_adam", ["learner=sparse_adam: must be adam or"]),
+    "N is huge": (
+        "--candidate_num=1000000000000",
+        ["must be an integer > 0 and <= 1000000"],
+    ),
+    "N below M": (
+        "--sampler=dns_mn --candidate_num=9",
+        ["dns_m=40: must be <= candidate_num=9; it is 40"],
+    ),
+    "broken module": ("--sampler=broken:X", ["sampler=broken:X: cannot be imported: SyntaxError"]),
+    "no default": ("--sampler=nodefault:X", ["cannot be imported: TypeError: X.rank", "default"]),
+    "steep popularity": (
+        "--sampler=pns --candidate_alpha=1000",
+        ["dataset=ml-100k: user", "leaves no negative"],
+    ),
+    "clusters": ("--model=NCL", ["num_clusters=1000: must be an integer > 0 and <= 944"]),
+    "model's own": ("--model=DGCF --n_factors=3", ["model=DGCF: cannot be built: AssertionError"]),
+    "field": ("--USER_ID_FIELD=foo", ["dataset=ml-100k: KeyError"]),
+    "emptied checkpoint": ("--resume=empty.pth", ["resume=empty.pth: must be a checkpoint"]),
     "split": ("--eval_args={'split':{'XX':[1]}}", ["XX"]),
     "no dataset": ("--dataset=nosuch", ["dataset=nosuch", "nosuch"]),
     "no yaml": ("--config_files=none.yaml", ["config_files=none.yaml: cannot be read"]),
@@ -144,10 +185,18 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
+def test_a_mistake_ends_in_one_line(name, tmp_path, capfd, monkeypatch):
     (tmp_path / "bad.yaml").write_text("a: [1\nb: }")
+    (tmp_path / "broken.py").write_text("def")
+    (tmp_path / "nodefault.py").write_text(
+        "from recbole_hns import HardNegativeSampler\n"
+        "class X(HardNegativeSampler):\n    rank: int\n"
+    )
+    torch.save({"last": {}}, tmp_path / "empty.pth")
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Bomb()))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = sorted(tmp_path.rglob("*"))
     arguments, expected = MISTAKES[name]
     assert main(["run", "--state=ERROR", *arguments.split()]) == 2
@@ -160,7 +209,7 @@ def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
     assert not (tmp_path / "exploded").exists()
     left = [p for p in sorted(tmp_path.rglob("*")) if p not in before]
     # a mistake that only the data show has a log, as in RecBole; nothing else is left
-    assert all(p.parts[len(tmp_path.parts)] in ("log", "saved") for p in left)
+    assert {p.parts[len(tmp_path.parts)] for p in left} <= {"log", "log_tensorboard", "saved"}
     assert not list(tmp_path.glob("saved/*"))
 
 

@@ -10,6 +10,7 @@ import torch
 from conftest import QUIET, prepared
 from recbole.config import Config as RecBoleConfig
 from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
+from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import Evaluator
 from recbole.model.general_recommender import BPR
@@ -89,7 +90,7 @@ def test_full_sort_loader_gives_what_recboles_gives(eval_batch_size, toy):
 
 def test_repeated_interactions_and_users_without_history(write_dataset):
     pairs = [(0, 1), (0, 1), (0, 2), (1, 2), (2, 3), (2, 3), (2, 3), (2, 4), (2, 1), (3, 4)]
-    keys = {**write_dataset(pairs), **eval_args("full")}
+    keys = {**write_dataset(pairs), **eval_args("full"), "topk": 3, "valid_metric": "MRR@3"}
     config, _, *ours = loaders(keys)
     for mine in ours:
         theirs = RecBoleFullSortEvalDataLoader(config, mine._dataset, mine._sampler)
@@ -139,18 +140,27 @@ def test_sampled_loader(mode, toy, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("eval_batch_size", "pairs_budget", "matrix_budget"),
-    [(100, 10**6, 10**6), (10**6, 200, 10**6), (10**6, 10**6, 41 * 3), (1, 1, 1)],
+    ("pairs_budget", "matrix_budget"), [(200, 10**6), (10**6, 41 * 3), (1, 1), (10**6, 10**6)]
 )
-def test_a_sampled_batch_is_bounded(eval_batch_size, pairs_budget, matrix_budget, toy, monkeypatch):
+def test_a_sampled_batch_is_bounded_by_default(pairs_budget, matrix_budget, toy, monkeypatch):
     monkeypatch.setattr(loader, "PAIRS_BUDGET", pairs_budget)
     monkeypatch.setattr(loader, "MATRIX_BUDGET", matrix_budget)
-    test = loaders({**toy, **eval_args("uni9"), "eval_batch_size": eval_batch_size})[-1]
+    test = loaders({**toy, **eval_args("uni9")})[-1]
     sizes = [(len(batch[0]), int(batch[2][-1]) + 1) for batch in test]
     for pairs, users in sizes:
-        assert users == 1 or pairs <= min(eval_batch_size, pairs_budget)
+        assert users == 1 or pairs <= pairs_budget
         assert users == 1 or users * 41 <= matrix_budget
     assert sum(users for _, users in sizes) == len(test.uid_list)
+
+
+@pytest.mark.parametrize("eval_batch_size", [1, 100, 10**6])
+def test_a_users_own_batch_size_keeps_recboles_meaning(eval_batch_size, toy, monkeypatch):
+    monkeypatch.setattr(loader, "PAIRS_BUDGET", 1)
+    monkeypatch.setattr(loader, "MATRIX_BUDGET", 1)
+    keys = {**toy, **eval_args("uni9"), "eval_batch_size": eval_batch_size}
+    config, *_, test = loaders(keys)
+    theirs = RecBoleNegSampleEvalDataLoader(config, test._dataset, test._sampler)
+    assert (test.step, len(test)) == (theirs.step, len(theirs))
 
 
 # --- collector ------------------------------------------------------------------------------------

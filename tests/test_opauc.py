@@ -229,9 +229,9 @@ def test_valid_metric_is_spelt_as_the_results_are(given, spelt):
 
 
 MISTAKES = {
-    "0": ("--opauc_betas=0", "opauc_betas=0: must be a number > 0 <= 1 or a list"),
+    "0": ("--opauc_betas=0", "opauc_betas=0: must be a number > 0 and <= 1 or a list"),
     "0 among others": ("--opauc_betas=[0.1,0]", "opauc_betas=[0.1, 0]: must be"),
-    "1.5": ("--opauc_betas=[0.1,1.5]", "opauc_betas=[0.1, 1.5]: must be a number > 0 <= 1"),
+    "1.5": ("--opauc_betas=[0.1,1.5]", "opauc_betas=[0.1, 1.5]: must be a number > 0 and <= 1"),
     "none": ("--opauc_betas=[]", "opauc_betas=[]: must be"),
     "text": ("--opauc_betas=few", "opauc_betas=few: must be"),
     "rate": (

@@ -82,11 +82,19 @@ def test_same_seed_same_metrics_twice(toy):
         assert first == second != other
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(toy, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "sampler", "more"),
+    [
+        ("LightGCN", "softmax_v", {}),
+        ("SGL", "ahns", {"eval_args": {"mode": "uni10"}}),
+        ("NCL", "dns", {"num_clusters": 4, "warm_up_step": 1, "m_step": 4}),
+        ("BPR", "dns_mn", {"dns_m": 3, "dns_mode": "draw", "eval_step": 5}),
+    ],
+)
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(model, sampler, more, toy, monkeypatch):
     """Stopped inside epoch 3, resumed from the end of epoch 2: all figures as uninterrupted."""
-    keys = {**QUIET, **toy, "epochs": 6, "eval_step": 2, "train_batch_size": 64}
-    monkeypatch.chdir(Path().resolve())
-    expected = run("LightGCN", sampler="softmax_v", config_dict=keys)
+    keys = {**QUIET, **toy, "epochs": 6, "eval_step": 2, "train_batch_size": 64, **more}
+    expected = run(model, sampler=sampler, config_dict=keys)
     whole = record()
     for path in Path("saved").iterdir():
         path.unlink()
@@ -105,34 +113,34 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(toy, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(recbole_hns.trainer.HardNegativeTrainer, "_batch_losses", stop)
         with pytest.raises(Stopped):
-            run("LightGCN", sampler="softmax_v", config_dict=keys)
+            run(model, sampler=sampler, config_dict=keys)
     checkpoint = only("saved/*.pth")
     assert [e["epoch"] for e in record()["epochs"]] == [0, 1, 2]
 
     assert run(resume=checkpoint) == expected
     again = record()
     assert without_times(again["epochs"]) == without_times(whole["epochs"])
-    for key in ("best_epoch", "best_valid_result", "test_result", "seed", "run", "config"):
-        if key != "run":
-            assert again[key] == whole[key]
+    for key in ("best_epoch", "best_valid_result", "test_result", "seed", "config"):
+        assert again[key] == whole[key]
 
 
 def test_resume_of_a_finished_run_only_tests_again_and_can_be_given_more_epochs(toy):
     result = run(config_dict={**SHORT, **toy})
-    checkpoint = only("saved/*.pth")
+    checkpoint, content = only("saved/*.pth"), record()
     assert run(resume=checkpoint, config_dict=QUIET) == result
-    assert len(record()["epochs"]) == 3
+    assert record() == content
     run(resume=checkpoint, config_dict={"epochs": 5})
     assert [e["epoch"] for e in record()["epochs"]] == [0, 1, 2, 3, 4]
 
 
 def test_resume_after_early_stopping_trains_no_more(toy):
-    keys = {**QUIET, **toy, "epochs": 50, "stopping_step": 0, "learning_rate": 1e-9}
-    result = run(config_dict={**keys, "valid_metric": "NDCG@10"})
-    epochs = record()["epochs"]
-    if len(epochs) < 50:
-        assert run(resume=only("saved/*.pth")) == result
-        assert len(record()["epochs"]) == len(epochs)
+    keys = {**QUIET, **toy, "epochs": 50, "stopping_step": 0, "learning_rate": 0.5}
+    metrics = {"metrics": ["NDCG", "ItemCoverage"], "valid_metric": "NDCG@10"}
+    result = run(config_dict={**keys, **metrics})
+    content = record()
+    assert len(content["epochs"]) < 50
+    assert run(resume=only("saved/*.pth")) == result
+    assert record() == content
 
 
 @pytest.mark.parametrize(
@@ -147,6 +155,65 @@ def test_a_resumed_run_stays_the_same_run(more, text, toy):
     run(config_dict={**QUIET, **toy, "epochs": 1})
     with pytest.raises(UserError, match=text):
         run(resume=only("saved/*.pth"), config_dict=more)
+
+
+def test_a_run_is_resumed_from_another_directory(toy, tmp_path, monkeypatch):
+    run(config_dict={**SHORT, **toy})
+    expected, checkpoint = record(), only("saved/*.pth").resolve()
+    monkeypatch.chdir(tmp_path.parent)
+    run(resume=checkpoint)
+    monkeypatch.chdir(tmp_path)
+    assert record()["test_result"] == expected["test_result"]
+    assert record()["epochs"] == expected["epochs"]
+
+
+def test_a_resumed_run_needs_its_data(toy, tmp_path):
+    run(config_dict={**QUIET, **toy, "epochs": 1})
+    with (tmp_path / "dataset/toy/toy.inter").open("a") as file:
+        file.write("new\tnew\nnew\ti3\nnew\ti4\n")
+    with pytest.raises(UserError, match="must be a checkpoint of a run on the same data set"):
+        run(resume=only("saved/*.pth"))
+
+
+def test_runs_of_the_same_second_have_files_of_their_own(toy, monkeypatch):
+    monkeypatch.setattr(recbole_hns.trainer, "get_local_time", lambda: "now")
+    for seed in (1, 2):
+        run(config_dict={**QUIET, **toy, "epochs": 1, "seed": seed})
+    assert len(list(Path("saved").glob("*now*.pth"))) == 2
+    assert len(list(Path("saved").glob("*now*.json"))) == 2
+
+
+class Gated(recbole_hns.HardNegativeSampler):
+    """A parameter that is learnt and state for each user, as later samplers have."""
+
+    def setup(self, model, epochs):
+        self.gate = torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("seen", torch.zeros(model.n_users, dtype=torch.int64))
+
+    def draw(self, candidates, user):
+        self.seen += torch.bincount(user, minlength=len(self.seen))
+        return super().draw(candidates, user)
+
+    def select(self, pos_scores, scores):
+        return recbole_hns.Negatives(scores.argmax(dim=1, keepdim=True))
+
+    def loss(self, pos_scores, scores, weight):
+        return super().loss(pos_scores, scores * self.gate, weight)
+
+
+def test_a_sampler_learns_and_keeps_state(toy):
+    keys = {**QUIET, **toy, "epochs": 4}
+    run(sampler=Gated, config_dict=keys)
+    path = only("saved/*.pth")
+    expected = torch.load(path, weights_only=True)["last"]["sampler"]
+    assert expected["gate"] != 1
+    path.unlink()
+    only("saved/*.json").unlink()
+    run(sampler=Gated, config_dict={**keys, "epochs": 2})
+    run(sampler=Gated, resume=only("saved/*.pth"), config_dict={"epochs": 4})
+    found = torch.load(only("saved/*.pth"), weights_only=True)["last"]["sampler"]
+    assert torch.equal(found["gate"], expected["gate"])
+    assert torch.equal(found["seen"], expected["seen"])
 
 
 def test_a_checkpoint_cannot_name_code_to_import(toy):

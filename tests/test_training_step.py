@@ -220,6 +220,22 @@ def test_all_negatives_without_a_choice_are_weighted_alike(toy):
     torch.testing.assert_close(found, expected)
 
 
+def test_what_is_no_negative_has_no_part_even_if_chosen(toy):
+    class Last(HardNegativeSampler):
+        def select(self, pos_scores, scores):
+            return Negatives(scores.argsort(dim=1)[:, [0, -1]])
+
+    _, train, _, trainer = prepared(**toy, sampler="rns")
+    trainer.sampler = Last(candidate_num="all")
+    trainer._candidates = trainer._candidate_sampler(train)
+    user, pos_item = (ids[:10] for ids in next(iter(trainer._batches(train))))
+    found, _ = trainer._batch_losses(user, pos_item)
+    scores = trainer.model.user_embedding(user) @ trainer.model.item_embedding.weight.t()
+    pos_scores = scores.gather(1, pos_item.unsqueeze(1))
+    hardest = trainer._candidates.exclude(user, scores.clone()).amax(dim=1, keepdim=True)
+    torch.testing.assert_close(found, -torch.log(torch.sigmoid(pos_scores - hardest)).mean())
+
+
 def test_propagation_happens_once_a_step(toy):
     _, train, _, trainer = prepared(model="LightGCN", **toy, sampler="dns_mn", dns_m=5)
     trainer._candidates = trainer._candidate_sampler(train)
@@ -313,7 +329,7 @@ def test_adjacency_products_and_their_gradients(symmetric):
 
 @pytest.mark.parametrize("model", ["LightGCN", "NGCF", "DGCF", "SGL", "NCL", "SpectralCF"])
 def test_propagation_and_gradient_are_recboles(model, toy):
-    keys = {"NGCF": {"message_dropout": 0.0}}.get(model, {})
+    keys = {"NGCF": {"message_dropout": 0.0}, "NCL": {"num_clusters": 3}}.get(model, {})
     _, _, _, trainer = prepared(model=model, sampler="rns", **toy, **keys)
     network = trainer.model
     graph = (network.train_graph,) if model == "SGL" else ()

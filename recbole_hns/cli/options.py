@@ -60,8 +60,7 @@ def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dic
     checked = {name: option.default for name, option in known.items()}
     for key, text in values.items():
         value = text if known[key].field.annotation is str else literal(text)
-        # 5,10 reads as a tuple
-        checked[key] = known[key].check(list(value) if isinstance(value, tuple) else value)
+        checked[key] = known[key].check(value)
     return checked
 
 

@@ -13,8 +13,8 @@ from recbole_hns.files import replace_file, writable_directory
 from recbole_hns.simulation import peaks, simulate
 
 OPTIONS = options(
-    n_pos=(PositiveInt, Field(100, description="N+, positives in a ranking")),
-    n_neg=(PositiveInt, Field(1000, description="N-, negatives in a ranking")),
+    n_pos=(PositiveInt, Field(100, le=10**7, description="N+, positives in a ranking")),
+    n_neg=(PositiveInt, Field(1000, le=10**15, description="N-, negatives in a ranking")),
     topk=(
         PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)],
         Field([5, 10, 20, 50], description="the K's, separated by commas"),

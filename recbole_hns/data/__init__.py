@@ -28,8 +28,8 @@ def create_dataset(config: Config) -> Dataset:
     """
     try:
         return recbole_data.create_dataset(config)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, UnicodeError) as error:
-        raise UserError.of("dataset", config["dataset"], f"{error}") from error
+    except Exception as error:  # what RecBole raises for files or filters that do not fit varies
+        raise _unusable(config, error) from error
 
 
 def data_preparation(
@@ -38,7 +38,8 @@ def data_preparation(
     """Split the data set and make the three data loaders, as RecBole's function of the same name.
 
     Raises:
-        UserError: if the split fails or a user has no negative item.
+        UserError: if the split fails, a part of it is empty, a user has no negative item, or there
+            are fewer items than ``topk``.
     """
     loaders = recbole_data.load_split_dataloaders(config)
     if loaders is not None:
@@ -49,9 +50,16 @@ def data_preparation(
         phases = ["train", "valid", "test"]
         sampler = CandidateSampler(phases, [train, valid, test])
         train_sampler = sampler.set_phase("train")
-        train_sampler.check()
-    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise UserError.of("dataset", config["dataset"], f"{error}") from error
+        ours = config.sampler
+        train_sampler.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
+    except Exception as error:
+        raise _unusable(config, error) from error
+    for phase, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
+    if max(config["topk"]) >= dataset.item_num:
+        allowed = f"must be <= {dataset.item_num - 1}, the number of items"
+        raise UserError.of("topk", config["topk"], allowed)
 
     train_loader = recbole_data.get_dataloader(config, "train")
     loaders = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
@@ -85,3 +93,8 @@ def data_preparation(
         + set_color(f" = [{config['eval_args']}]", "yellow")
     )
     return tuple(loaders)
+
+
+def _unusable(config: Config, error: Exception) -> UserError:
+    reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return UserError.of("dataset", config["dataset"], reason)

@@ -82,9 +82,9 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):
     """Users with their positives and sampled negatives.
 
-    Negatives are drawn for a whole batch at once, and a batch is bounded in memory: not only does
-    it hold no more than ``eval_batch_size`` pairs, as in RecBole, but also no more than
-    :data:`PAIRS_BUDGET`, and no more users than :data:`MATRIX_BUDGET` has rows.
+    Negatives are drawn for a whole batch at once. A batch holds ``eval_batch_size`` pairs, as in
+    RecBole; unless the user sets that, no more than :data:`PAIRS_BUDGET`, and no more users than
+    :data:`MATRIX_BUDGET` has rows.
     """
 
     @property
@@ -95,11 +95,14 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):
         if not self._sampled:
             super()._init_batch_size_and_step()
             return
+        limit, most_users = self.config["eval_batch_size"], len(self.uid2items_num)
+        if getattr(self.config, "default_eval_batch_size", False):
+            limit = min(limit, PAIRS_BUDGET)
+            most_users = min(most_users, MATRIX_BUDGET // self._dataset.item_num)
         largest_first = -np.sort(-self.uid2items_num) * self.times
         pairs = np.cumsum(largest_first)
-        limit = min(self.config["eval_batch_size"], PAIRS_BUDGET)
         users = int(np.searchsorted(pairs, limit, side="right"))
-        self.step = max(min(users, MATRIX_BUDGET // self._dataset.item_num), 1)
+        self.step = max(min(users, most_users), 1)
         self.set_batch_size(int(pairs[self.step - 1]))
 
     def collate_fn(

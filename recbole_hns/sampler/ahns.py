@@ -1,12 +1,10 @@
 """AHNS_p<0 of the AHNS paper (AAAI 2024), Algorithm 1."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler, Negatives, register_sampler
 
 #: r_ui + alpha is not taken below this: the power of a value <= 0 would flip sign or be no number,
 #: whereas by criterion C2 a badly scored positive asks for a hard negative.
@@ -21,7 +19,7 @@ class AHNS(HardNegativeSampler):
     this N): hard negatives for positives that score low, easy ones for those that score high.
     """
 
-    candidate_num: PositiveInt | Literal["all"] = Field(
+    candidate_num: CandidateNum = Field(
         8, description="N, candidates per positive; all = every negative, exactly"
     )
     ahns_alpha: float = Field(0.1, gt=0, description="alpha of Eq. 2")

@@ -6,11 +6,20 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_hns.data.candidates import CandidateSampler
@@ -19,6 +28,9 @@ from recbole_hns.sampler.parameters import Hyperparameter
 
 #: Built-in and registered samplers by name.
 SAMPLERS: dict[str, type[HardNegativeSampler]] = {}
+
+#: N: more candidates than this would be a mistake.
+CandidateNum = Annotated[int, Field(gt=0, le=10**6)] | Literal["all"]
 
 SamplerClass = TypeVar("SamplerClass", bound="type[HardNegativeSampler]")
 
@@ -65,7 +77,7 @@ class HardNegativeSampler(nn.Module):
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
     hardness_key: ClassVar[str | None] = None
 
-    candidate_num: PositiveInt | Literal["all"] = Field(
+    candidate_num: CandidateNum = Field(
         32, description="N, candidates per positive; all = every negative, exactly"
     )
     candidate_distribution: Literal["uniform", "popularity"] = Field(
@@ -139,6 +151,17 @@ class HardNegativeSampler(nn.Module):
         # an item that is no negative has weight 0 and an infinite score
         return torch.where(weight > 0, losses * weight, 0).sum(dim=1)
 
+    def setup(self, model: nn.Module, epochs: int) -> None:
+        """Called once, before the optimizer is made and before a checkpoint is loaded.
+
+        The place to register buffers and parameters, which are saved, resumed and, the latter,
+        trained with the model's.
+
+        Args:
+            model: the RecBole model; ``n_users`` and ``n_items`` are its sizes.
+            epochs: the number of epochs that the run may have.
+        """
+
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of each epoch, ``epoch`` being counted from 0."""
         self.epoch = epoch
@@ -189,8 +212,9 @@ def sampler_class(name: Any) -> type[HardNegativeSampler]:
         raise UserError.of("sampler", name, f"must be one of {known} or package.module:Class{hint}")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError.of("sampler", name, f"cannot be imported: {error}") from None
+    except Exception as error:  # importing runs the user's module, which can fail in any way
+        reason = f"cannot be imported: {type(error).__name__}: {error}"
+        raise UserError.of("sampler", name, reason) from error
     if not (inspect.isclass(cls) and issubclass(cls, HardNegativeSampler)):
         raise UserError.of("sampler", name, "must be a subclass of HardNegativeSampler")
     return cls
@@ -202,10 +226,13 @@ def _declare(cls: type[HardNegativeSampler]) -> None:
     inherited: dict[str, Hyperparameter] = {}
     for base in reversed(cls.__mro__[1:]):
         inherited.update(vars(base).get("hyperparameters", {}))
+    for name in vars(cls).get("__annotations__", {}):
+        if get_origin(hints[name]) is not ClassVar and name not in vars(cls):
+            raise TypeError(f"{cls.__name__}.{name}: a hyperparameter needs a default")
     own = {
         name: Hyperparameter(name, hints[name], vars(cls)[name])
         for name in vars(cls).get("__annotations__", {})
-        if name in vars(cls) and get_origin(hints[name]) is not ClassVar
+        if get_origin(hints[name]) is not ClassVar
     }
     cls.hyperparameters = {**inherited, **own}
     for name, hyperparameter in own.items():

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler, Negatives, register_sampler
 
 
 @register_sampler("dns_mn")
@@ -25,7 +25,7 @@ class DNSMN(HardNegativeSampler):
 
     hardness_key = "dns_m"
 
-    candidate_num: PositiveInt | Literal["all"] = Field(
+    candidate_num: CandidateNum = Field(
         200, description="N, candidates per positive; all = every negative, exactly"
     )
     dns_m: PositiveInt = Field(40, description="M, the highest-scored candidates that are used")
@@ -47,7 +47,9 @@ class DNSMN(HardNegativeSampler):
                     )
                 self.dns_m = round(beta * num)
         elif num != "all" and self.dns_m > num:
-            raise UserError.of("dns_m", self.dns_m, f"must be <= candidate_num={num}")
+            default = self.hyperparameters["dns_m"].default
+            allowed = f"must be <= candidate_num={num}; it is {default} unless set"
+            raise UserError.of("dns_m", self.dns_m, allowed)
 
     def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
         """Choose the M highest-scored candidates, or one of them at random."""

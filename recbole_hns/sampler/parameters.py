@@ -10,7 +10,8 @@ import types
 from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -51,6 +52,10 @@ class Hyperparameter:
         Raises:
             UserError: if the value is not allowed.
         """
+        if isinstance(value, tuple):  # as 5,10 on the command line reads
+            value = list(value)
+        if isinstance(value, np.generic):
+            value = value.item()
         try:
             return self._adapter.validate_python(value)
         except ValidationError:
@@ -61,19 +66,28 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         annotation, *more = get_args(annotation)
-        return _allowed(annotation, [*metadata, *more])
+        for bound in more:
+            metadata = [*metadata, *(bound.metadata if isinstance(bound, FieldInfo) else [bound])]
+        return _allowed(annotation, metadata)
     if origin in (Union, types.UnionType):
         return " or ".join(_allowed(part, metadata) for part in get_args(annotation))
     if origin is Literal:
         return " or ".join(str(value) for value in get_args(annotation))
     if origin is list:
         (part,) = get_args(annotation)
-        return f"a list of values each {_allowed(part, metadata)}"
-    names = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
-    text = names.get(annotation, "unset" if annotation is type(None) else str(annotation))
+        return f"a list of one or more, each {_allowed(part, [])}"
     if annotation in (int, float):
-        signs = {Gt: ("gt", ">"), Ge: ("ge", ">="), Lt: ("lt", "<"), Le: ("le", "<=")}
-        for bound in metadata:
-            for attribute, sign in [signs[kind] for kind in signs if isinstance(bound, kind)]:
-                text += f" {sign} {getattr(bound, attribute)}"
-    return text
+        signs = (Gt, "gt", ">"), (Ge, "ge", ">="), (Lt, "lt", "<"), (Le, "le", "<=")
+        bounds = [
+            f"{sign} {getattr(bound, attribute)}"
+            for kind, attribute, sign in signs
+            for bound in metadata
+            if isinstance(bound, kind)
+        ]
+        name = "an integer" if annotation is int else "a number"
+        return " ".join([name, " and ".join(bounds)]).strip()
+    if annotation is str:
+        filled = any(isinstance(bound, MinLen) for bound in metadata)
+        return "a string that is not empty" if filled else "a string"
+    names = {bool: "True or False", dict: "a dictionary", type(None): "unset"}
+    return names.get(annotation, str(annotation))

@@ -1,13 +1,19 @@
 """Softmax-v(rho, N) of the HNS paper (WWW 2023), Algorithm 2."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, bpr_loss, register_sampler
+from recbole_hns.sampler.base import (
+    CandidateNum,
+    HardNegativeSampler,
+    Negatives,
+    bpr_loss,
+    register_sampler,
+)
 
 
 @register_sampler("softmax_v")
@@ -21,7 +27,7 @@ class SoftmaxV(HardNegativeSampler):
 
     hardness_key = "softmax_rho"
 
-    candidate_num: PositiveInt | Literal["all"] = Field(
+    candidate_num: CandidateNum = Field(
         200, description="N, candidates per positive; all = every negative, exactly"
     )
     softmax_rho: float = Field(0.5, ge=0, description="rho, the hardness; 0 weights all alike")
