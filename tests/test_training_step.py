@@ -130,6 +130,7 @@ def test_l2_without_require_pow_is_the_norm_of_all_weighted_negatives(toy):
         return torch.zeros(len(pos_scores))
 
     with trainer.pairwise.step():
+        trainer.pairwise.scores(user, pos_item, items, trainer._candidates)
         found = trainer.pairwise.loss(user, pos_item, items, None, row_loss)
     negatives = model.item_embedding.weight[items] / math.sqrt(3)
     parts = (model.user_embedding(user), model.item_embedding(pos_item), negatives)

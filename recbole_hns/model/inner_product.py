@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
 from recbole_hns.model.graph import Adjacency, adjacencies
-from recbole_hns.model.scores import list_scores
+from recbole_hns.model.scores import list_scores, look_up
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
@@ -41,6 +41,8 @@ class InnerProductModel(PairwiseModel):
         self.user_table: Tensor | None = None
         self.item_table: Tensor | None = None
         self._adjacencies: dict[str, Adjacency] = {}
+        self._user_grad: Tensor | None = None
+        self._user_e: Tensor | None = None
         #: candidates of this step, and what they and the positives scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -52,6 +54,9 @@ class InnerProductModel(PairwiseModel):
             stack.enter_context(adjacencies(model, self._adjacencies))
             if isinstance(model, BPR):
                 tables = model.user_embedding.weight, model.item_embedding.weight
+                if self._user_grad is None:
+                    self._user_grad = torch.empty_like(tables[0])
+                tables[0].grad = self._user_grad.zero_()
             else:
                 # SGL's takes a graph, of which the whole one is what scores items
                 graph = (model.train_graph,) if isinstance(model, SGL) else ()
@@ -64,13 +69,16 @@ class InnerProductModel(PairwiseModel):
                 stack.enter_context(replaced(model, "forward", known))
             self.user_table, self.item_table = tables[:2]
             yield
-        self.user_table = self.item_table = self._scored = None
+        self.user_table = self.item_table = self._user_e = self._scored = None
 
     def scores(
         self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
     ) -> tuple[Tensor, Tensor]:
         """As the base class says."""
-        user_e = self.user_table[user]
+        with torch.enable_grad():  # the loss goes on from here
+            leaf = self.user_table.grad_fn is None
+            self._user_e = look_up(self.user_table, user) if leaf else self.user_table[user]
+        user_e = self._user_e.detach()
         pos_scores = (user_e * self.item_table[pos_item]).sum(dim=1, keepdim=True)
         if items is None:
             return pos_scores, candidates.exclude(user, user_e @ self.item_table.t())
@@ -86,8 +94,8 @@ class InnerProductModel(PairwiseModel):
         weight: Tensor | None,
         row_loss: RowLoss,
     ) -> Losses:
-        """As the base class says."""
-        user_e = self.user_table[user]
+        """As the base class says; :meth:`scores` was called before, for the same users."""
+        user_e = self._user_e
         if items is None:
             scores = user_e @ self.item_table.t()
             pos_scores = scores.gather(1, pos_item.unsqueeze(1))

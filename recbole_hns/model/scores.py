@@ -31,6 +31,33 @@ def list_scores(
     return _ListScores.apply(user_e, item_table, items, known)
 
 
+def look_up(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table whose ``grad``, a tensor of zeros or more, takes the rows' gradients in place.
+
+    Indexing would make another table of zeros in every backward pass, of which most stay zeros.
+
+    Args:
+        table: a leaf that requires gradient, ``[rows, dim]``, with its ``grad`` set.
+        ids: ``[batch]``, int64.
+
+    Returns:
+        ``[batch, dim]``.
+    """
+    return _LookUp.apply(table, ids)
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        ctx.table, ctx.ids = table, ids
+        return table.detach()[ids]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        ctx.table.grad.index_add_(0, ctx.ids, grad)
+        return None, None
+
+
 class _ListScores(torch.autograd.Function):
     """Forward a product sampled at the listed entries; backward two sparse products.
 
