@@ -1,0 +1,141 @@
+"""Seconds per epoch and peak memory of every entry, side by side, and seconds per stage."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from recbole_hns.benchmark.memory import PeakMemory
+from recbole_hns.benchmark.training import Training
+from recbole_hns.model.base import replaced
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_hns.benchmark.entries import Entry
+
+#: The parts of an epoch. ``propagate`` is what a graph model computes once a step; ``loss and
+#: backward`` is all that is not in one of the others, such as shuffling.
+STAGES = ("draw", "propagate", "score", "select", "loss and backward", "optimiser")
+
+
+@dataclass
+class Timing:
+    """What was measured of an entry.
+
+    Attributes:
+        entry: the entry.
+        seconds: of every timed epoch.
+        peak_memory: bytes, as :class:`PeakMemory` has them, from making the data loaders to the
+            end of the warm-up epoch: data loaders, model, optimiser and training.
+        interactions: positives in an epoch.
+        stages: seconds of each of :data:`STAGES` in one epoch; empty for RecBole's own training.
+    """
+
+    entry: Entry
+    seconds: list[float] = field(default_factory=list)
+    peak_memory: int = 0
+    interactions: int = 0
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Median of :attr:`seconds`."""
+        return median(self.seconds)
+
+
+def time_epochs(entries: Sequence[Entry], dataset: Dataset, rounds: int) -> list[Timing]:
+    """Time training epochs of all entries, interleaved: one epoch of each, ``rounds`` times.
+
+    Before, each entry trains a warm-up epoch, during which memory is measured; after, each sampler
+    trains one more, in which the stages are timed.
+
+    Args:
+        entries: the entries.
+        dataset: their data set, filtered, not split.
+        rounds: timed epochs of each.
+    """
+    timings = [Timing(entry) for entry in entries]
+    trainings: list[Training] = []
+    samplers = sum(entry.recbole is None for entry in entries)
+    bar = tqdm(total=len(entries) * (1 + rounds) + samplers, unit="epoch", disable=None)
+    with bar, ExitStack() as stack:
+        loaders = None
+        for timing in timings:
+            bar.set_description(f"{timing.entry.label}, warm-up")
+            with PeakMemory(timing.entry.config["device"]) as memory:
+                training = Training(timing.entry, dataset)
+                stack.callback(training.close)
+                training.train_epoch()
+            timing.peak_memory = memory.increase
+            timing.interactions = len(training.train_data._dataset)
+            if timing.entry.recbole is None:
+                # from here on one set of loaders serves all samplers, to save memory
+                loaders = loaders or (training.train_data, training.valid_data)
+                training.train_data, training.valid_data = loaders
+            trainings.append(training)
+            bar.update()
+        for number in range(rounds):
+            for timing, training in zip(timings, trainings, strict=True):
+                bar.set_description(f"{timing.entry.label}, round {number + 1}")
+                gc.collect()
+                timing.seconds.append(training.train_epoch())
+                bar.update()
+        for timing, training in zip(timings, trainings, strict=True):
+            if timing.entry.recbole is None:
+                bar.set_description(f"{timing.entry.label}, stages")
+                timing.stages = stage_seconds(training)
+                bar.update()
+    return timings
+
+
+def stage_seconds(training: Training) -> dict[str, float]:
+    """Train one epoch of a sampler and time its stages.
+
+    On CUDA the device is waited for at both ends of a stage, so an epoch takes longer than one that
+    is not watched.
+
+    Returns:
+        Seconds of each of :data:`STAGES`.
+    """
+    trainer, now = training.trainer, training.now
+    spent = dict.fromkeys(STAGES, 0.0)
+
+    def timed(method: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = now()
+            result = method(*args, **kwargs)
+            spent[stage] += now() - start
+            return result
+
+        return call
+
+    step = trainer.pairwise.step
+
+    @contextmanager
+    def timed_step() -> Iterator[None]:
+        with ExitStack() as inside:
+            start = now()
+            inside.enter_context(step())
+            spent["propagate"] += now() - start
+            yield
+
+    with ExitStack() as stack:
+        for target, name, stage in (
+            (trainer.sampler, "draw", "draw"),
+            (trainer.pairwise, "scores", "score"),
+            (trainer.sampler, "select", "select"),
+            (trainer.optimizer, "zero_grad", "optimiser"),
+            (trainer.optimizer, "step", "optimiser"),
+        ):
+            stack.enter_context(replaced(target, name, timed(getattr(target, name), stage)))
+        stack.enter_context(replaced(trainer.pairwise, "step", timed_step))
+        total = training.train_epoch()
+    spent["loss and backward"] = total - sum(spent.values())
+    return spent
