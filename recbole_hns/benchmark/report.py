@@ -41,6 +41,7 @@ TITLES = {
     "eval_seconds": "evaluation seconds",
     "last_value": "last value",
     "peak_memory_mib": "peak memory, MiB",
+    **{stage: stage.replace("_", " ") for stage in STAGES},
 }
 
 
@@ -125,19 +126,17 @@ def curves_table(curves: Sequence[Curve]) -> pd.DataFrame:
 def markdown(title: str, facts: Mapping[str, Any], table: pd.DataFrame) -> str:
     """A page: title, facts, the table, and the stages where it has them."""
     blocks = [f"# {title}", tabulate(facts.items(), headers=["", ""], tablefmt="github")]
-    shown = [column for column in TITLES if column in table]
-    blocks.append(_github(table[shown].rename(columns=TITLES)))
+    shown = [column for column in TITLES if column in table and column not in STAGES]
+    blocks.append(_github(table[shown]))
     if STAGES[0] in table:
-        stages = table.loc[table[STAGES[0]].notna(), ["entry", *STAGES]]
-        stages = stages.rename(columns=TITLES)
-        total = stages[list(STAGES)].sum(axis=1)
-        share = stages[list(STAGES)].div(total, axis=0).mul(100).round().astype(int)
-        share.insert(0, TITLES["entry"], stages[TITLES["entry"]])
+        stages = table.dropna(subset=STAGES[0]).set_index("entry")[list(STAGES)]
+        total = stages.sum(axis=1)
+        share = stages.div(total, axis=0).mul(100).round().astype(int)
         blocks += [
             "Seconds per stage, in one epoch more, in which every stage was timed:",
-            _github(stages.assign(total=total)),
+            _github(stages.assign(total=total).reset_index()),
             "The same in per cent:",
-            _github(share),
+            _github(share.reset_index()),
         ]
     return "\n\n".join(blocks) + "\n"
 
@@ -176,10 +175,9 @@ def _ratios(entry: Entry, seconds: Mapping[str, float]) -> dict[str, float | Non
 def _github(table: pd.DataFrame) -> str:
     """Numbers with three significant digits, a dash where there is none."""
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    headers = [TITLES.get(column, column) for column in table]
     align = ["left", *["right"] * (table.shape[1] - 1)]
-    return tabulate(
-        rows, headers=list(table.columns), tablefmt="github", colalign=align, disable_numparse=True
-    )
+    return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 
 def _cell(value: Any) -> str:

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from recbole_hns.sampler.base import HardNegativeSampler
-
 if TYPE_CHECKING:
     from recbole_hns.benchmark.entries import Entry
 
@@ -107,7 +105,6 @@ def _start(entry: Entry, values: Mapping[str, Any], folder: Path) -> float:
     else:
         program = RECBOLE
         keys["train_neg_sample_args"] = config["train_neg_sample_args"]
-        keys = {key: v for key, v in keys.items() if key not in HardNegativeSampler.hyperparameters}
     given = {
         "model": config["model"],
         "dataset": config["dataset"],

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from recbole_hns.benchmark.entries import Entry
 
-#: The parts of an epoch. ``propagate`` is what a graph model computes once a step; ``loss and
-#: backward`` is all that is not in one of the others, such as shuffling.
-STAGES = ("draw", "propagate", "score", "select", "loss and backward", "optimiser")
+#: The parts of an epoch. ``propagate`` is what a graph model computes once a step, and
+#: ``loss_and_backward`` is all that is in none of the others, shuffling too.
+STAGES = ("draw", "propagate", "score", "select", "loss_and_backward", "optimiser")
 
 
 @dataclass
@@ -137,5 +137,5 @@ def stage_seconds(training: Training) -> dict[str, float]:
             stack.enter_context(replaced(target, name, timed(getattr(target, name), stage)))
         stack.enter_context(replaced(trainer.pairwise, "step", timed_step))
         total = training.train_epoch()
-    spent["loss and backward"] = total - sum(spent.values())
+    spent["loss_and_backward"] = total - sum(spent.values())
     return spent

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recbole.data
@@ -13,7 +15,9 @@ import torch
 from recbole.utils import get_trainer as get_recbole_trainer
 from recbole.utils import init_seed
 
-from recbole_hns.data import data_preparation
+from recbole_hns.benchmark.entries import Entry, entries
+from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
+from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import build_model
 from recbole_hns.trainer import get_trainer
@@ -21,7 +25,7 @@ from recbole_hns.trainer import get_trainer
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-    from recbole_hns.benchmark.entries import Entry
+    from recbole_hns.config import Config
 
 
 class Training:
@@ -107,6 +111,21 @@ class Training:
     def close(self) -> None:
         """Close the trainer's TensorBoard file."""
         self.trainer.tensorboard.close()
+
+
+def warm_up_process(config: Config) -> None:
+    """Train on a handful of data, so that what is loaded at first use counts for no entry.
+
+    Args:
+        config: names the device, and where trainers may leave files.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        keys = write_synthetic(Sizes(20, 20, 100), 0, Path(folder))
+        keys.update({key: config[key] for key in ("use_gpu", "gpu_id", "checkpoint_dir")})
+        for entry in entries(keys, samplers="rns", recbole="uniform"):
+            training = Training(entry, create_dataset(entry.config))
+            training.train_epoch()
+            training.close()
 
 
 def clock(device: torch.device) -> Callable[[], float]:

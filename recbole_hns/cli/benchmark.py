@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from recbole_hns.benchmark.report import (
 from recbole_hns.benchmark.startup import time_starts
 from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
 from recbole_hns.benchmark.timing import time_epochs
+from recbole_hns.benchmark.training import warm_up_process
 from recbole_hns.benchmark.until import Target, train_until
 from recbole_hns.cli.options import option_help, options, parse, typed
 from recbole_hns.config import DEFAULTS, given_keys
@@ -129,6 +131,7 @@ def main(arguments: Sequence[str]) -> int:
         if sizes:
             keys.update(write_synthetic(sizes, found[0].config["seed"], Path(folder)))
             found = entries(keys, values["samplers"], values["recbole"])
+        _tell_unused(found)
         with _working_in(folder):
             if values["startup"]:
                 page = _startup(found, keys, values["rounds"], Path(folder), output)
@@ -141,10 +144,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
+    warm_up_process(found[0].config)
     dataset = create_dataset(found[0].config)
     timings = time_epochs(found, dataset, rounds)
     facts = environment(found[0].config, dataset)
-    facts["training interactions"] = timings[0].interactions
+    facts["train_interactions"] = timings[0].interactions
     facts["rounds"] = rounds
     table = timing_table(timings)
 
@@ -156,6 +160,7 @@ def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
 
 
 def _until(found: Sequence[Entry], target: Target, max_seconds: float, output: Path) -> str:
+    warm_up_process(found[0].config)
     dataset = create_dataset(found[0].config)
     curves = train_until(found, dataset, target, max_seconds)
     facts = environment(found[0].config, dataset)
@@ -210,6 +215,14 @@ def _check_spelling(given: Mapping[str, str]) -> None:
         close = difflib.get_close_matches(key, OPTIONS, n=1, cutoff=0.8)
         if close:
             raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
+
+
+def _tell_unused(found: Sequence[Entry]) -> None:
+    """Name the samplers' keys that no entry of this benchmark has."""
+    unused = [entry.config.unused_sampler_keys() for entry in found if entry.recbole is None]
+    for key in unused[0]:
+        if all(key in keys for keys in unused):
+            print(f"{key} has no effect with these samplers", file=sys.stderr)
 
 
 @contextmanager

@@ -28,5 +28,6 @@ def draw(table: pd.DataFrame) -> Figure:
     panel.bar_label(bars, [f" {value:.3g}" for value in seconds], padding=2)
     panel.margins(x=0.12)
     panel.grid(visible=False, axis="y")
+    panel.set_axisbelow(True)
     panel.set_xlabel("Seconds per training epoch")
     return figure
