@@ -84,7 +84,7 @@ same seed. Three measurements, each with its table as .md and .csv:
 
 Peak memory is the increase over what was in use before the data loaders are made, until the end of
 the warm-up epoch: what PyTorch allocates on a GPU, elsewhere the resident set of the process. A GPU
-is waited for at the ends of what is timed.
+is waited for at the ends of what is timed; no figures from one are published yet.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=200
 ahns:candidate_num=32". Specs are separated by spaces or commas. --KEY=VALUE is any key of RecBole's

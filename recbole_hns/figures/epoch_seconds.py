@@ -20,8 +20,8 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6.0, 0.9 + 0.3 * len(table)), layout="constrained")
     panel = figure.subplots()
     colors = [COLORS[1] if label.startswith("RecBole ") else COLORS[0] for label in table["entry"]]
-    seconds = table["seconds"]
-    spread = [seconds - table["fastest"], table["slowest"] - seconds]
+    fastest, seconds, slowest = table[["fastest", "seconds", "slowest"]].to_numpy().T
+    spread = [seconds - fastest, slowest - seconds]
     bars = panel.barh(
         [plain(label) for label in table["entry"]], seconds, xerr=spread, color=colors
     )
