@@ -74,7 +74,7 @@ USAGE = """\
 usage: recbole-hns benchmark [--model={model}] [--dataset={dataset} | --synthetic=U,I,N]
                              [--until=METRIC:VALUE | --startup=true] [--KEY=VALUE ...]
 
-Measure what training with samplers costs, beside RecBole's own training, in one process, from the
+Measure what training with samplers costs, beside RecBole's own training, in one run, from the
 same seed. Three measurements, each with its table as .md and .csv:
 
   benchmark  seconds per training epoch: the median of --rounds epochs after a warm-up, one epoch
@@ -84,7 +84,7 @@ same seed. Three measurements, each with its table as .md and .csv:
 
 Peak memory is the increase over what was in use before the data loaders are made, until the end of
 the warm-up epoch: what PyTorch allocates on a GPU, elsewhere the resident set of the process. A GPU
-is waited for at the ends of what is timed; no figures from one are published yet.
+is waited for at the ends of what is timed; this command has not been run on one yet.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=200
 ahns:candidate_num=32". Specs are separated by spaces or commas. --KEY=VALUE is any key of RecBole's
