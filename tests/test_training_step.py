@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import prepared
+from recbole.model.general_recommender import BPR, LightGCN
 
-from recbole_hns.model import PredictedModel
+from recbole_hns.config import Config
+from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.model import InnerProductModel, PredictedModel, pairwise_model
 from recbole_hns.model.graph import Adjacency
 from recbole_hns.model.scores import list_scores
 from recbole_hns.sampler import HardNegativeSampler, Negatives
@@ -71,9 +74,11 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize("keys", SAMPLERS, ids=lambda keys: "-".join(map(str, keys.values())))
-@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
-def test_gradient_of_a_step(model, keys, toy, float64):
-    more = {"n_layers": 2, "reg_weight": 0.1, "require_pow": True} if model == "LightGCN" else {}
+@pytest.mark.parametrize(
+    ("model", "n_layers"), [("BPR", None), ("LightGCN", 0), ("LightGCN", 2)], ids=str
+)
+def test_gradient_of_a_step(model, n_layers, keys, toy, float64):
+    more = {"n_layers": n_layers, "reg_weight": 0.1, "require_pow": True}
     config, train, _, trainer = prepared(model=model, embedding_size=5, **toy, **keys, **more)
     network = trainer.model.double()
     with torch.no_grad():  # scores that are no rounding errors
@@ -103,9 +108,9 @@ def test_gradient_of_a_step(model, keys, toy, float64):
 
         def propagate():
             layers = [torch.cat([ego_user, ego_item])]
-            for _ in range(2):
+            for _ in range(n_layers):
                 layers.append(dense @ layers[-1])
-            return (sum(layers) / 3).split([len(ego_user), len(ego_item)])
+            return (sum(layers) / (n_layers + 1)).split([len(ego_user), len(ego_item)])
 
         def l2(u, i, j):
             rows = (ego_user[u], ego_item[i], ego_item[j])
@@ -237,6 +242,20 @@ def test_what_is_no_negative_has_no_part_even_if_chosen(toy):
     torch.testing.assert_close(found, -torch.log(torch.sigmoid(pos_scores - hardest)).mean())
 
 
+def test_a_subclass_that_scores_otherwise_is_scored_by_its_predict(toy):
+    class Scaled(BPR):
+        def predict(self, interaction):
+            return 2 * super().predict(interaction)
+
+    class Alike(LightGCN):
+        pass
+
+    for model, view in ((Scaled, PredictedModel), (Alike, InnerProductModel)):
+        config = Config(model, config_dict={**toy, "embedding_size": 8, "n_layers": 1})
+        train = data_preparation(config, create_dataset(config))[0]
+        assert type(pairwise_model(model(config, train._dataset))) is view
+
+
 def test_propagation_happens_once_a_step(toy):
     _, train, _, trainer = prepared(model="LightGCN", **toy, sampler="dns_mn", dns_m=5)
     trainer._candidates = trainer._candidate_sampler(train)
@@ -338,9 +357,8 @@ def test_propagation_and_gradient_are_recboles(model, toy):
     for inside in (True, False):
         network.zero_grad()
         with trainer.pairwise.step() if inside else nullcontext():
-            user_table, item_table = network.forward(
-                *((network.train_graph,) if model == "SGL" else ())
-            )[:2]
+            graph_now = (network.train_graph,) if model == "SGL" else ()
+            user_table, item_table = network.forward(*graph_now)[:2]
             (user_table.square().sum() + item_table.sin().sum()).backward()
         results.append([user_table, item_table, *(p.grad for p in network.parameters())])
     for a, b in zip(*results, strict=True):

@@ -44,7 +44,7 @@ def pairwise_model(model: AbstractRecommender) -> PairwiseModel:
         UserError: if the model is not trained with a BPR loss.
     """
     check_model(type(model))
-    if isinstance(model, InnerProductModel.models):
+    if InnerProductModel.knows(model):
         return InnerProductModel(model)
     if not any(is_pairwise_loss(module) for module in model.modules()):
         raise UserError.of("model", type(model).__name__, SUPPORTED)

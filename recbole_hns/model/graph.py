@@ -66,6 +66,39 @@ class _Product(torch.autograd.Function):
         return _sum_rows(grad.contiguous(), *ctx.adjacency.transposed_rows), None
 
 
+def mean_of_layers(ego: Tensor, adjacency: Adjacency, n_layers: int) -> Tensor:
+    """LightGCN's propagation, (E + A E + ... + A^L E) / (L + 1), in as few passes as can be.
+
+    Args:
+        ego: E, ``[nodes, dim]``.
+        adjacency: A.
+        n_layers: L, > 0.
+
+    Returns:
+        ``[nodes, dim]``.
+    """
+    return _MeanOfLayers.apply(ego, adjacency, n_layers)
+
+
+class _MeanOfLayers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ego: Tensor, adjacency: Adjacency, n_layers: int) -> Tensor:
+        ctx.adjacency, ctx.n_layers = adjacency, n_layers
+        return _layers(ego, adjacency.rows, n_layers)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _layers(grad.contiguous(), ctx.adjacency.transposed_rows, ctx.n_layers), None, None
+
+
+def _layers(dense: Tensor, rows: tuple[Tensor, Tensor, Tensor], n_layers: int) -> Tensor:
+    # E + A (E + A (E + ...)) needs no sum beside the product
+    total = dense
+    for _ in range(n_layers):
+        total = _sum_rows(total, *rows).add_(dense)
+    return total.div_(n_layers + 1)
+
+
 def _sum_rows(dense: Tensor, offset: Tensor, column: Tensor, value: Tensor) -> Tensor:
     return F.embedding_bag(column, dense, offset[:-1], mode="sum", per_sample_weights=value)
 

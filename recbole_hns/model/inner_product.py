@@ -13,7 +13,7 @@ from recbole.model.loss import EmbLoss
 from torch import Tensor
 
 from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
-from recbole_hns.model.graph import Adjacency, adjacencies
+from recbole_hns.model.graph import Adjacency, adjacencies, mean_of_layers
 from recbole_hns.model.scores import list_scores, look_up
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class InnerProductModel(PairwiseModel):
 
     models = (BPR, SGL, *GRAPH_MODELS)
 
+    @classmethod
+    def knows(cls, model: GeneralRecommender) -> bool:
+        """Whether the model is one of these, or a subclass that scores in the same way."""
+        for known in cls.models:
+            if isinstance(model, known):
+                names = ("predict", "forward") if known is BPR else ("predict",)
+                return all(getattr(type(model), name) is getattr(known, name) for name in names)
+        return False
+
     def __init__(self, model: GeneralRecommender) -> None:
         super().__init__(model)
         if isinstance(model, SGL):
@@ -52,16 +61,27 @@ class InnerProductModel(PairwiseModel):
         model = self.model
         with ExitStack() as stack:
             stack.enter_context(adjacencies(model, self._adjacencies))
-            if isinstance(model, BPR):
+            light_gcn = all(
+                getattr(type(model), name, None) is getattr(LightGCN, name)
+                for name in ("forward", "get_ego_embeddings")
+            )
+            if isinstance(model, BPR) or (light_gcn and model.n_layers == 0):
                 tables = model.user_embedding.weight, model.item_embedding.weight
                 if self._user_grad is None:
                     self._user_grad = torch.empty_like(tables[0])
                 tables[0].grad = self._user_grad.zero_()
+                if light_gcn:
+                    stack.enter_context(replaced(model, "forward", lambda: tables))
             else:
                 # SGL's takes a graph, of which the whole one is what scores items
                 graph = (model.train_graph,) if isinstance(model, SGL) else ()
                 forward = _full_precision(model.forward)
-                tables = forward(*graph)
+                if light_gcn and isinstance(model.norm_adj_matrix, Adjacency):
+                    ego = model.get_ego_embeddings()
+                    mean = mean_of_layers(ego, model.norm_adj_matrix, model.n_layers)
+                    tables = mean.split([model.n_users, model.n_items])
+                else:
+                    tables = forward(*graph)
 
                 def known(*other: Any) -> Any:
                     return tables if all(map(operator.is_, other, graph)) else forward(*other)
@@ -77,9 +97,11 @@ class InnerProductModel(PairwiseModel):
         """As the base class says."""
         with torch.enable_grad():  # the loss goes on from here
             leaf = self.user_table.grad_fn is None
-            self._user_e = look_up(self.user_table, user) if leaf else self.user_table[user]
+            self._user_e = (
+                look_up(self.user_table, user) if leaf else self.user_table.index_select(0, user)
+            )
         user_e = self._user_e.detach()
-        pos_scores = (user_e * self.item_table[pos_item]).sum(dim=1, keepdim=True)
+        pos_scores = (user_e * self.item_table.index_select(0, pos_item)).sum(dim=1, keepdim=True)
         if items is None:
             return pos_scores, candidates.exclude(user, user_e @ self.item_table.t())
         scores = list_scores(user_e, self.item_table, items)

@@ -32,7 +32,7 @@ def list_scores(
 
 
 def look_up(table: Tensor, ids: Tensor) -> Tensor:
-    """Rows of a table whose ``grad``, a tensor of zeros or more, takes the rows' gradients in place.
+    """Rows of a table whose ``grad`` takes the rows' gradients in place.
 
     Indexing would make another table of zeros in every backward pass, of which most stay zeros.
 
@@ -50,7 +50,7 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
         ctx.table, ctx.ids = table, ids
-        return table.detach()[ids]
+        return table.index_select(0, ids)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
