@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import secrets
@@ -59,8 +60,10 @@ class HardNegativeTrainer(Trainer):
     kept_between_epochs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
-        self.sampler = config.sampler.to(config["device"])
+        # its state is this trainer's, not that of others with the same config
+        self.sampler = copy.deepcopy(config.sampler)
         self.sampler.setup(model, config["epochs"])
+        self.sampler.to(config["device"])
         super().__init__(config, model)
         self.pairwise = pairwise_model(model)
         if isinstance(self.pairwise, PredictedModel):
