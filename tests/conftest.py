@@ -1,5 +1,7 @@
 """What several test files share: small data sets as RecBole reads them, and quiet runs."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,10 @@ from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.quick_start import build_model
 from recbole_hns.trainer import get_trainer
+
+# data this small is not worth a second thread's waiting, least of all on a busy machine
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
