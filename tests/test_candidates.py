@@ -122,6 +122,17 @@ def test_a_user_with_all_items_is_an_error(distribution):
         sampler.sample_by_user_ids([1], [1], 1)
 
 
+@pytest.mark.parametrize("alpha", [1000.0, 1e6])
+def test_a_steep_power_leaves_every_item_a_chance(alpha):
+    rng = np.random.default_rng(4)
+    pairs = random_pairs(rng, 40, 30, 29)
+    sampler = sampler_of(pairs, 40, 30, "popularity", alpha)
+    sampler.check()
+    drawn = sampler.draw(torch.arange(1, 40), 100)
+    for user, row in enumerate(drawn.tolist(), start=1):
+        assert not set(row) & sampler.used_ids[user]
+
+
 def test_popularity_mass_does_not_overflow():
     pairs = [(u, 1 + (u * 7 + k) % 1000) for u in range(1, 5000) for k in range(40)]
     sampler = sampler_of(pairs, 5000, 1001, "popularity", 1.0)

@@ -150,10 +150,6 @@ MISTAKES = {
     ),
     "broken module": ("--sampler=broken:X", ["sampler=broken:X: cannot be imported: SyntaxError"]),
     "no default": ("--sampler=nodefault:X", ["cannot be imported: TypeError: X.rank", "default"]),
-    "steep popularity": (
-        "--sampler=pns --candidate_alpha=1000",
-        ["dataset=ml-100k: user", "leaves no negative"],
-    ),
     "clusters": ("--model=NCL", ["num_clusters=1000: must be an integer > 0 and <= 944"]),
     "model's own": ("--model=DGCF --n_factors=3", ["model=DGCF: cannot be built: AssertionError"]),
     "field": ("--USER_ID_FIELD=foo", ["dataset=ml-100k: KeyError"]),

@@ -275,6 +275,15 @@ def test_nan_loss_ends_the_run_and_keeps_the_last_good_checkpoint(toy, monkeypat
     assert [e["epoch"] for e in record()["epochs"]] == [0, 1]
 
 
+def test_a_user_without_negatives_for_the_sampler_is_a_mistake(write_dataset):
+    """The last item was never trained with, so that popularity leaves this user none."""
+    keys = write_dataset([(0, i) for i in range(12)])
+    keys.update(topk=3, valid_metric="MRR@3", eval_args={"split": {"RS": [0.5, 0.2, 0.3]}})
+    assert run(sampler="rns", config_dict={**SHORT, **keys})["test_result"]
+    with pytest.raises(UserError, match=r"dataset=toy: user u0 .* leaves no negative"):
+        run(sampler="pns", config_dict={**SHORT, **keys})
+
+
 def test_saved_false_leaves_no_checkpoint_and_no_result_file(toy):
     run(config_dict={**SHORT, **toy}, saved=False)
     assert not list(Path().glob("saved/*"))

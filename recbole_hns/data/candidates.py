@@ -248,13 +248,14 @@ class _Tables:
         if sampler.distribution == "uniform":
             weight = np.ones(sampler.item_num, dtype=np.int64)
         else:
-            count = sampler._popularity[sampler.phase]
-            share = np.where(count > 0, count.astype(np.float64) ** sampler.alpha, 0.0)
-            share[0] = 0.0
+            count = sampler._popularity[sampler.phase].copy()
+            count[0] = 0
+            # of the most popular item's, which no power can overflow
+            share = np.where(count > 0, (count / max(count.max(), 1)) ** sampler.alpha, 0.0)
             # user * total has to fit 63 bits, and a float64 draw resolves 53.
             bits = min(62 - int(sampler.user_num).bit_length(), 53)
-            scale = (2.0**bits - sampler.item_num) / max(share.sum(), 1e-300)
-            weight = np.where(share > 0, np.maximum(np.rint(share * scale), 1), 0).astype(np.int64)
+            scale = (2.0**bits - sampler.item_num) / max(share.sum(), 1.0)
+            weight = np.where(count > 0, np.maximum(np.rint(share * scale), 1), 0).astype(np.int64)
         weight[0] = 0
         return weight
 
