@@ -20,7 +20,7 @@ from recbole.utils import EvaluatorType, get_model
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas
 from recbole_hns.files import properties_path
-from recbole_hns.model import check_model
+from recbole_hns.model import SUPPORTED, check_model
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
 from recbole_hns.sampler.parameters import Hyperparameter
 
@@ -373,7 +373,7 @@ def _model_class(model: Any) -> type:
         close = difflib.get_close_matches(model.lower(), [n.lower() for n in dir(general)], n=1)
         names = [name for name in dir(general) if close and name.lower() == close[0]]
         names = [name for name in names if isinstance(getattr(general, name), type)]
-        hint = f"; did you mean {names[0]}?" if names else ""
+        hint = f"; did you mean {names[0]}?" if names else f"; it {SUPPORTED}"
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
     finally:
         # RecBole's SINE switches it on when imported, which looking for a model may do
