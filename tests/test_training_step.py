@@ -17,6 +17,12 @@ from recbole_hns.model.scores import list_scores
 from recbole_hns.sampler import HardNegativeSampler, Negatives
 
 
+def first_batch(trainer, train, size=None):
+    """Users and positives of the first batch, the trainer being ready as ``fit`` makes it."""
+    trainer._candidates = trainer._candidate_sampler(train)
+    return tuple(ids[:size] for ids in next(iter(trainer._batches(train))))
+
+
 def literal_negatives(sampler, pos, row):
     """Chosen positions and weights for one positive, by the papers' formulas."""
     if sampler.name in ("rns", "pns"):
@@ -86,9 +92,7 @@ def test_gradient_of_a_step(model, n_layers, keys, toy, float64):
             parameter.normal_(0, 0.7)
     if model == "LightGCN":
         network.norm_adj_matrix = network.norm_adj_matrix.double()
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = next(iter(trainer._batches(train)))
-    user, pos_item = user[:40], pos_item[:40]
+    user, pos_item = first_batch(trainer, train, 40)
 
     torch.manual_seed(3)
     items = trainer.sampler.draw(trainer._candidates, user)
@@ -127,8 +131,7 @@ def test_l2_without_require_pow_is_the_norm_of_all_weighted_negatives(toy):
     keys = {"sampler": "dns_mn", "candidate_num": 6, "dns_m": 3, "reg_weight": 0.3}
     _, train, _, trainer = prepared(model="LightGCN", n_layers=0, **toy, **keys)
     model = trainer.model
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = (ids[:20] for ids in next(iter(trainer._batches(train))))
+    user, pos_item = first_batch(trainer, train, 20)
     items = trainer.sampler.draw(trainer._candidates, user)[:, :3]
 
     def row_loss(pos_scores, scores, weight):
@@ -166,8 +169,7 @@ def test_any_model_with_bpr_loss_gets_the_same_loss_by_predict(toy):
     """A model this package does not know is scored pair by pair; BPR serves as one."""
     keys = {"sampler": "softmax_v", "candidate_num": 8}
     _, train, _, trainer = prepared(model="BPR", **toy, **keys)
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = (ids[:50] for ids in next(iter(trainer._batches(train))))
+    user, pos_item = first_batch(trainer, train, 50)
     results = []
     for pairwise in (trainer.pairwise, PredictedModel(trainer.model)):
         trainer.pairwise = pairwise
@@ -196,8 +198,7 @@ def test_all_negatives_are_scored_and_no_positive_is_learnt_as_one(model, name, 
         return select(pos_scores, scores)
 
     trainer.sampler.select = watched
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = next(iter(trainer._batches(train)))
+    user, pos_item = first_batch(trainer, train)
     loss, _ = trainer._batch_losses(user, pos_item)
     loss.sum().backward()
     assert torch.isfinite(loss).all()
@@ -214,8 +215,7 @@ def test_all_negatives_without_a_choice_are_weighted_alike(toy):
 
     _, train, _, trainer = prepared(**toy, sampler="rns")
     trainer.sampler = Every(candidate_num="all")
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = (ids[:10] for ids in next(iter(trainer._batches(train))))
+    user, pos_item = first_batch(trainer, train, 10)
     found, _ = trainer._batch_losses(user, pos_item)
     scores = trainer.model.user_embedding(user) @ trainer.model.item_embedding.weight.t()
     expected = 0
@@ -233,8 +233,7 @@ def test_what_is_no_negative_has_no_part_even_if_chosen(toy):
 
     _, train, _, trainer = prepared(**toy, sampler="rns")
     trainer.sampler = Last(candidate_num="all")
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = (ids[:10] for ids in next(iter(trainer._batches(train))))
+    user, pos_item = first_batch(trainer, train, 10)
     found, _ = trainer._batch_losses(user, pos_item)
     scores = trainer.model.user_embedding(user) @ trainer.model.item_embedding.weight.t()
     pos_scores = scores.gather(1, pos_item.unsqueeze(1))
@@ -312,8 +311,7 @@ def test_a_sampler_may_have_another_loss(toy):
 
     _, train, _, trainer = prepared(**toy, sampler="rns")
     trainer.sampler = Hinge()
-    trainer._candidates = trainer._candidate_sampler(train)
-    user, pos_item = next(iter(trainer._batches(train)))
+    user, pos_item = first_batch(trainer, train)
     loss, _ = trainer._batch_losses(user, pos_item)
     loss.backward()
     assert loss > 0

@@ -98,10 +98,8 @@ def _start(entry: Entry, values: Mapping[str, Any], folder: Path) -> float:
     keys = {key: value for key, value in values.items() if key not in ("model", "dataset")}
     if entry.recbole is None:
         program = OURS
-        keys.update({key: config[key] for key in type(config.sampler).hyperparameters})
-        # which sets the hardness, and may not stand beside what it sets
-        if keys.get("opauc_beta") is not None:
-            keys.pop(config.sampler.hardness_key, None)
+        resolved, own = config.resolved(), config.sampler.hyperparameters
+        keys.update({key: resolved[key] for key in own if key in resolved})
     else:
         program = RECBOLE
         keys["train_neg_sample_args"] = config["train_neg_sample_args"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recbole_hns import quick_start
-from recbole_hns.cli.options import parse
+from recbole_hns.cli.options import option_help, parse
 from recbole_hns.config import DEFAULTS
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 
@@ -46,10 +46,4 @@ def sampler_help() -> str:
 
 def _described(cls: type[HardNegativeSampler]) -> str:
     summary = (cls.__doc__ or "").strip().splitlines()[0]
-    lines = [f"\n{cls.name}: {summary}"]
-    for name, hyperparameter in cls.hyperparameters.items():
-        default = "unset" if hyperparameter.default is None else hyperparameter.default
-        lines.append(
-            f"  --{name}={default}: {hyperparameter.allowed}. {hyperparameter.description}"
-        )
-    return "\n".join(lines)
+    return f"\n{cls.name}: {summary}\n{option_help(cls.hyperparameters)}"

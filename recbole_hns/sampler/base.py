@@ -226,14 +226,13 @@ def _declare(cls: type[HardNegativeSampler]) -> None:
     inherited: dict[str, Hyperparameter] = {}
     for base in reversed(cls.__mro__[1:]):
         inherited.update(vars(base).get("hyperparameters", {}))
+    own = {}
     for name in vars(cls).get("__annotations__", {}):
-        if get_origin(hints[name]) is not ClassVar and name not in vars(cls):
+        if get_origin(hints[name]) is ClassVar:
+            continue
+        if name not in vars(cls):
             raise TypeError(f"{cls.__name__}.{name}: a hyperparameter needs a default")
-    own = {
-        name: Hyperparameter(name, hints[name], vars(cls)[name])
-        for name in vars(cls).get("__annotations__", {})
-        if get_origin(hints[name]) is not ClassVar
-    }
+        own[name] = Hyperparameter(name, hints[name], vars(cls)[name])
     cls.hyperparameters = {**inherited, **own}
     for name, hyperparameter in own.items():
         setattr(cls, name, hyperparameter.default)
