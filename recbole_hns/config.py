@@ -29,14 +29,15 @@ DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
 
 Text = Annotated[str, Field(min_length=1)]
 
-#: Keys of RecBole's whose wrong values would surface late, or as a traceback.
-RECBOLE_KEYS = {
+#: Keys whose wrong values would surface late, or as a traceback.
+RUN_KEYS = {
     name: Hyperparameter(name, annotation, None)
     for name, annotation in {
         "seed": Annotated[int, Field(ge=0, lt=2**32)],
         "worker": NonNegativeInt,
         "epochs": PositiveInt,
         "train_batch_size": PositiveInt,
+        "step_memory": PositiveInt,
         "eval_batch_size": PositiveInt,
         "eval_step": NonNegativeInt,
         "stopping_step": NonNegativeInt,
@@ -191,7 +192,7 @@ class Config(RecBoleConfig):
         if not isinstance(argument, str):
             argument = given.get("sampler", self._sampler_class.name)
         final["sampler"] = argument
-        for key, hyperparameter in RECBOLE_KEYS.items():
+        for key, hyperparameter in RUN_KEYS.items():
             if final.get(key) is not None:
                 final[key] = hyperparameter.check(final[key])
         final["opauc_betas"] = checked_betas(final.get("opauc_betas"))
@@ -232,7 +233,7 @@ class Config(RecBoleConfig):
             if key in recbole:
                 continue
             family = key.split("_")[0] in families and "_" in key
-            known = [*ours, "sampler", "opauc_betas"]
+            known = [*ours, "sampler", "opauc_betas", "step_memory"]
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
             if family or close:
                 hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

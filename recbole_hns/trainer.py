@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from recbole_hns.config import Config
 
 
+#: Bytes that scoring, choosing and learning take for each pair of a positive and a candidate, with
+#: the sampler and the model that take most.
+PAIR_BYTES = 64
+
+
 class HardNegativeTrainer(Trainer):
     """Trains a pairwise RecBole model with the negatives that ``config.sampler`` chooses.
 
@@ -217,28 +222,44 @@ class HardNegativeTrainer(Trainer):
         Returns:
             The loss, and ``[2]``: the chosen negatives' scores, weighted, and the positives'.
         """
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+        def choose(users: Tensor, positives: Tensor) -> tuple[Tensor | None, Tensor | None]:
+            items, weight, scores = self._choose(users, positives)
+            sums.add_(scores)
+            return items, weight
+
+        num = self.sampler.candidate_num
+        num = self._candidates.item_num if num == "all" else num
+        size = self.config["step_memory"] * 2**20 // (PAIR_BYTES * num) + 1
+        with self.pairwise.step():
+            losses = self.pairwise.loss_in_parts(user, pos_item, size, choose, self.sampler)
+        return losses, sums
+
+    @torch.no_grad()
+    def _choose(
+        self, user: Tensor, pos_item: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The negatives of a batch, ``[batch, M]``, their weights, and the two sums."""
         sampler, pairwise = self.sampler, self.pairwise
-        with pairwise.step():
-            with torch.no_grad():
-                items = sampler.draw(self._candidates, user)
-                pos_scores, scores = pairwise.scores(user, pos_item, items, self._candidates)
-                index, weight = sampler.select(pos_scores, scores)
-                if index is not None:
-                    scores = scores.gather(1, index)
-                if items is None:
-                    # among all items, what is no negative has no part, whatever was chosen
-                    inside = (scores > -torch.inf).to(scores.dtype)
-                    share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
-                    weight = share if weight is None else weight * inside
-                    items = index
-                elif index is not None:
-                    items = items.gather(1, index)
-                if weight is None:
-                    chosen = scores.mean(dim=1)
-                else:
-                    chosen = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
-            losses = pairwise.loss(user, pos_item, items, weight, sampler.loss)
-        return losses, torch.stack([chosen.double().sum(), pos_scores.double().sum()])
+        items = sampler.draw(self._candidates, user)
+        pos_scores, scores = pairwise.scores(user, pos_item, items, self._candidates)
+        index, weight = sampler.select(pos_scores, scores)
+        if index is not None:
+            scores = scores.gather(1, index)
+        if items is None:
+            # among all items, what is no negative has no part, whatever was chosen
+            inside = (scores > -torch.inf).to(scores.dtype)
+            share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
+            weight = share if weight is None else weight * inside
+            items = index
+        elif index is not None:
+            items = items.gather(1, index)
+        if weight is None:
+            chosen = scores.mean(dim=1)
+        else:
+            chosen = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
+        return items, weight, torch.stack([chosen.double().sum(), pos_scores.double().sum()])
 
     def _active(self, losses: tuple[Tensor, ...], epoch_idx: int) -> tuple[Tensor, ...]:
         """The parts of the loss that this epoch trains with."""

@@ -31,11 +31,14 @@ def sampler_of(pairs, user_num, item_num, distribution="uniform", alpha=1.0):
     return CandidateSampler(["train"], [data], distribution, alpha).set_phase("train")
 
 
-@pytest.fixture(params=["mask", "search"])
+@pytest.fixture(params=["mask", "hashed", "search"])
 def path(request, monkeypatch):
-    """Both ways of drawing uniformly."""
+    """All ways of drawing uniformly: with a bit for each pair, for several, and with no mask."""
+    if request.param == "hashed":
+        monkeypatch.setattr(module, "MASK_BITS", 0)
+        monkeypatch.setattr(module, "BITS_PER_INTERACTION", 4)
     if request.param == "search":
-        monkeypatch.setattr(module, "MASK_BUDGET", 0)
+        monkeypatch.setattr(module._Tables, "mask", None)
     return request.param
 
 
@@ -175,3 +178,19 @@ def test_popularity_counts_no_later_phase():
         3
     }
     assert set(sampler.set_phase("valid").sampling(500)) == {2, 3, 4}
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_the_mask_knows_every_interaction_and_no_other(data):
+    user_num, item_num = data.draw(st.integers(2, 30)), data.draw(st.integers(2, 40))
+    pairs = data.draw(
+        st.sets(st.tuples(st.integers(0, user_num - 1), st.integers(0, item_num - 1)), min_size=1)
+    )
+    user, item = np.array(sorted(pairs)).T
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MASK_BITS", data.draw(st.sampled_from([0, 2**31])))
+        patch.setattr(module, "BITS_PER_INTERACTION", data.draw(st.sampled_from([1, 4, 64])))
+        mask = module.UsedMask(module.UsedItems(user, item, user_num, item_num), item_num)
+    hits = mask.hits(torch.arange(user_num), torch.arange(item_num).repeat(user_num, 1))
+    assert {(int(h) // item_num, int(h) % item_num) for h in hits} == pairs

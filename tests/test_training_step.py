@@ -362,3 +362,46 @@ def test_propagation_and_gradient_are_recboles(model, toy):
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     assert not graph or network.train_graph is graph[0]
+
+
+class Scaled(HardNegativeSampler):
+    """Softmax over all negatives, with a learnt scale in the loss."""
+
+    candidate_num: int | str = "all"
+
+    def setup(self, model, epochs):
+        self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+    def select(self, pos_scores, scores):
+        return Negatives(index=None, weight=scores.softmax(dim=1))
+
+    def loss(self, pos_scores, scores, weight):
+        return super().loss(pos_scores, scores * self.scale, weight)
+
+
+@pytest.mark.parametrize("sampler", ["dns", "dns_mn", "softmax_v", "ahns", "scaled"])
+@pytest.mark.parametrize("model", ["BPR", "LightGCN-0", "LightGCN", "NGCF", "SGL", "ConvNCF"])
+def test_learnt_in_parts_it_is_the_same_loss_and_gradient(model, sampler, toy, monkeypatch):
+    more = {
+        "LightGCN-0": {"n_layers": 0, "require_pow": True},
+        "NGCF": {"message_dropout": 0.0},
+        "ConvNCF": {"embedding_size": 64, "cnn_channels": [1, 2, 2, 2, 2], "dropout_prob": 0.0},
+    }.get(model, {})
+    name = Scaled if sampler == "scaled" else sampler
+    keys = {"sampler": name, "candidate_num": "all", "reg_weight": 0.2}
+    _, train, _, trainer = prepared(model=model.split("-")[0], **toy, **keys, **more)
+    trainer.model.train()
+    user, pos_item = first_batch(trainer, train, 23)
+    learnt = [*trainer.model.parameters(), *trainer.sampler.parameters()]
+    results = []
+    # bytes for a pair that make parts of all positives, and of 4 at most
+    for pair_bytes in (64, 512 * 2**20 // (3 * trainer._candidates.item_num)):
+        monkeypatch.setattr("recbole_hns.trainer.PAIR_BYTES", pair_bytes)
+        torch.manual_seed(5)
+        for parameter in learnt:
+            parameter.grad = None
+        loss, sums = trainer._batch_losses(user, pos_item)
+        loss.sum().backward()
+        results.append((loss.detach(), sums, *(p.grad.clone() for p in learnt)))
+    for whole, in_parts in zip(*results, strict=True):
+        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-6)

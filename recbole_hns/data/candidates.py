@@ -15,8 +15,12 @@ from torch import Tensor
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-#: Bytes that the bit mask of users x items may take; above it, draws search sorted keys instead.
-MASK_BUDGET = 2**28
+#: Bits that the mask of users x items may have; above it, a bit stands for several pairs.
+MASK_BITS = 2**31
+
+#: Where a bit stands for several pairs: bits for each interaction, of which at most so many are set
+#: that few draws have to be looked at twice.
+BITS_PER_INTERACTION = 64
 
 
 class UsedItems:
@@ -80,10 +84,9 @@ class CandidateSampler(Sampler):
     calls. A draw is exact in one pass, with no rejection loop. Give every item the integer mass 1
     (``uniform``) or its popularity to the power ``alpha``, scaled and rounded to an integer
     (``popularity``). A uniform position in a user's allowed mass is moved up by the mass of that
-    user's items below it, which a search in sorted keys finds. On the CPU, while a bit mask of
-    users x items fits :data:`MASK_BUDGET`, uniform draws go the shorter way: draw from all items,
-    and redraw by that search only those that hit one of the user's items. Both give each allowed
-    item the same probability.
+    user's items below it, which a search in sorted keys finds. On the CPU, uniform draws go a
+    shorter way: draw from all items, and redraw by that search only those that hit one of the
+    user's items, as a bit mask tells. Both give each allowed item the same probability.
 
     Popularity counts the interactions up to and including the phase, so training never sees
     validation or test data; an item without any is never drawn by ``popularity``.
@@ -239,7 +242,6 @@ class _Tables:
         self.offset, self.item = put(used.offset), put(used.item)
         self.key, self.below = put(key), put(below)
         self.mass, self.allowed = put(mass), put(allowed)
-        self.stride = -(-self.item_num // 8)
         self._used = used
 
     @staticmethod
@@ -260,28 +262,17 @@ class _Tables:
         return weight
 
     @cached_property
-    def mask(self) -> torch.Tensor | None:
-        """``[user_num * stride]``, uint8: bit ``item % 8`` of byte ``item // 8`` of a user's row.
-
-        Only for uniform draws on the CPU: elsewhere the search costs less than having to wait for
-        the number of hits.
+    def mask(self) -> UsedMask | None:
+        """Only for uniform draws on the CPU: elsewhere the search costs less than having to wait
+        for the number of hits.
         """
-        used = self._used
-        if not self.uniform or self.key.is_cuda or len(used) * self.stride > MASK_BUDGET:
-            return None
-        mask = torch.zeros(len(used) * self.stride, dtype=torch.uint8)
-        byte = torch.from_numpy(used.user * self.stride + (used.item >> 3))
-        bit = torch.from_numpy((1 << (used.item & 7)).astype(np.uint8))
-        return mask.index_add_(0, byte, bit)
+        return UsedMask(self._used, self.item_num) if self.uniform and self.key.is_cpu else None
 
     def draw(self, user: torch.Tensor, num: int) -> torch.Tensor:
         if self.mask is None:
             return self._search(user.unsqueeze(1).expand(-1, num))
         item = torch.randint(1, self.item_num, (len(user), num))
-        place = (user * self.stride).unsqueeze(1) + (item >> 3)
-        # half the time of indexing
-        byte = self.mask.index_select(0, place.view(-1)).view(item.shape)
-        hit = ((byte >> (item & 7).to(torch.uint8)) & 1).view(-1).nonzero().squeeze(1)
+        hit = self.mask.hits(user, item)
         if len(hit):
             item.view(-1)[hit] = self._search(user[hit // num])
         return item
@@ -298,3 +289,56 @@ class _Tables:
         if self.uniform:
             return position + 1
         return torch.searchsorted(self.mass, position, right=True)
+
+
+class UsedMask:
+    """Tells which pairs of a user and an item are interactions, by one look at a bit for most.
+
+    The number of a pair, ``user * item_num + item``, is its bit's while that makes no more than
+    :data:`MASK_BITS`. Otherwise the number is hashed to a table of some 64 bits an interaction,
+    and the few pairs whose bit is set are looked up among the interactions.
+
+    Args:
+        used: the interactions.
+        item_num: number of items.
+    """
+
+    def __init__(self, used: UsedItems, item_num: int) -> None:
+        self.item_num = item_num
+        self.pair = torch.from_numpy(used.user * item_num + used.item)
+        size = len(used) * item_num
+        self.bits: int | None = None
+        if size > MASK_BITS:
+            self.bits = max(3, (BITS_PER_INTERACTION * len(self.pair)).bit_length() - 1)
+            size = 2**self.bits
+        mask = np.zeros(-(-size // 8), dtype=np.uint8)
+        place = self._place(self.pair).numpy()
+        np.bitwise_or.at(mask, place >> 3, (1 << (place & 7)).astype(np.uint8))
+        self.mask = torch.from_numpy(mask)
+
+    def _place(self, pair: torch.Tensor) -> torch.Tensor:
+        if self.bits is None:
+            return pair
+        # Fibonacci hashing: the upper bits of a product with 2**64 over the golden ratio
+        return (pair * -7046029254386353131 >> (64 - self.bits)) & (2**self.bits - 1)
+
+    def hits(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Which pairs are interactions.
+
+        Args:
+            user: ``[batch]``, int64.
+            item: ``[batch, num]``, int64.
+
+        Returns:
+            Their places in the flattened ``item``, int64.
+        """
+        pair = ((user * self.item_num).unsqueeze(1) + item).view(-1)
+        place = self._place(pair)
+        # half the time of indexing
+        byte = self.mask.index_select(0, place >> 3)
+        hit = ((byte >> (place & 7).to(torch.uint8)) & 1).nonzero().squeeze(1)
+        if self.bits is None:
+            return hit
+        pair = pair[hit]
+        entry = torch.searchsorted(self.pair, pair).clamp_(max=len(self.pair) - 1)
+        return hit[self.pair[entry] == pair]

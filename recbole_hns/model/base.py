@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: ``[batch, M]`` and their weights ``[batch, M]`` (None: 1 / M).
 RowLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
+#: Negatives ``[batch, M]`` (None: all items) and weights ``[batch, M]`` (None: 1 / M) of users and
+#: positives, both ``[batch]``.
+Choose = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
+
 #: A model's loss, or a tuple of parts that are summed, as ``calculate_loss`` returns it.
 Losses = Tensor | tuple[Tensor, ...]
 
@@ -85,6 +89,25 @@ class PairwiseModel:
             What the model's ``calculate_loss`` returns.
         """
         raise NotImplementedError
+
+    def loss_in_parts(
+        self, user: Tensor, pos_item: Tensor, size: int, choose: Choose, sampler: nn.Module
+    ) -> Losses:
+        """The same loss with the negatives of ``size`` positives in memory at a time.
+
+        A model whose loss has to be computed at once chooses for the whole batch.
+
+        Args:
+            user: ``[batch]``, int64.
+            pos_item: ``[batch]``, int64.
+            size: positives in a part.
+            choose: scores and chooses the negatives of a part.
+            sampler: its ``loss`` is the pairwise one, its parameters get their gradient.
+
+        Returns:
+            What the model's ``calculate_loss`` returns.
+        """
+        return self.loss(user, pos_item, *choose(user, pos_item), sampler.loss)
 
     def _interaction(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> Interaction:
         model = self.model

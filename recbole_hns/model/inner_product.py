@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from recbole.model.general_recommender import BPR, DGCF, NCL, NGCF, SGL, LightGCN, SpectralCF
 from recbole.model.loss import EmbLoss
-from torch import Tensor
+from torch import Tensor, nn
 
-from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
+from recbole_hns.model.base import Choose, Losses, PairwiseModel, RowLoss, replaced
 from recbole_hns.model.graph import Adjacency, adjacencies, mean_of_layers
 from recbole_hns.model.scores import list_scores, look_up
 
@@ -50,7 +50,7 @@ class InnerProductModel(PairwiseModel):
         self.user_table: Tensor | None = None
         self.item_table: Tensor | None = None
         self._adjacencies: dict[str, Adjacency] = {}
-        self._user_grad: Tensor | None = None
+        self._grads: list[Tensor] | None = None
         self._user_e: Tensor | None = None
         #: candidates of this step, and what they and the positives scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
@@ -67,9 +67,10 @@ class InnerProductModel(PairwiseModel):
             )
             if isinstance(model, BPR) or (light_gcn and model.n_layers == 0):
                 tables = model.user_embedding.weight, model.item_embedding.weight
-                if self._user_grad is None:
-                    self._user_grad = torch.empty_like(tables[0])
-                tables[0].grad = self._user_grad.zero_()
+                if self._grads is None:
+                    self._grads = [torch.empty_like(table) for table in tables]
+                for table, grad in zip(tables, self._grads, strict=True):
+                    table.grad = grad.zero_()
                 if light_gcn:
                     stack.enter_context(replaced(model, "forward", lambda: tables))
             else:
@@ -96,9 +97,11 @@ class InnerProductModel(PairwiseModel):
     ) -> tuple[Tensor, Tensor]:
         """As the base class says."""
         with torch.enable_grad():  # the loss goes on from here
-            leaf = self.user_table.grad_fn is None
+            in_place = self.user_table.is_leaf and self.user_table.grad is not None
             self._user_e = (
-                look_up(self.user_table, user) if leaf else self.user_table.index_select(0, user)
+                look_up(self.user_table, user)
+                if in_place
+                else self.user_table.index_select(0, user)
             )
         user_e = self._user_e.detach()
         pos_scores = (user_e * self.item_table.index_select(0, pos_item)).sum(dim=1, keepdim=True)
@@ -117,6 +120,54 @@ class InnerProductModel(PairwiseModel):
         row_loss: RowLoss,
     ) -> Losses:
         """As the base class says; :meth:`scores` was called before, for the same users."""
+        pairwise = self.reduce(self._row_losses(pos_item, items, weight, row_loss))
+        if items is not None and items.shape[1] == 1:
+            return self._model_loss(user, pos_item, items[:, 0], pairwise)
+        emb_loss = self._weighted_emb_loss(items, weight)
+        return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
+
+    def loss_in_parts(
+        self, user: Tensor, pos_item: Tensor, size: int, choose: Choose, sampler: nn.Module
+    ) -> Losses:
+        """As the base class says.
+
+        The gradient of each part is taken at once, so that nothing of a part but its share in the
+        gradient outlives it; the model's other terms are computed for the whole batch.
+        """
+        if size >= len(user):
+            return super().loss_in_parts(user, pos_item, size, choose, sampler)
+        tables = self.user_table, self.item_table
+        learnt = list(sampler.parameters())
+        parts = [*(table.detach().requires_grad_() for table in tables), *learnt]
+        gradients = [torch.zeros_like(part) for part in parts]
+        share = torch.zeros_like(self.item_table[:, 0])
+        total = torch.zeros_like(self.item_table[0, 0])
+        self.user_table, self.item_table = parts[:2]
+        for users, positives in zip(user.split(size), pos_item.split(size), strict=True):
+            items, weight = choose(users, positives)
+            with torch.enable_grad():
+                losses = self._row_losses(positives, items, weight, sampler.loss).sum()
+            found = torch.autograd.grad(losses, parts, allow_unused=True)
+            for gradient, part in zip(gradients, found, strict=True):
+                if part is not None:
+                    gradient += part
+            share += self._share(items, weight)
+            total += losses.detach()
+        self.user_table, self.item_table = tables
+
+        pairwise = _KnownGradient.apply(total, gradients, *tables, *learnt)
+        if self.reduce is torch.mean:
+            pairwise = pairwise / len(user)
+        return self._model_loss(user, pos_item, pos_item, pairwise, self._emb_loss_of(share))
+
+    def _row_losses(
+        self,
+        pos_item: Tensor,
+        items: Tensor | None,
+        weight: Tensor | None,
+        row_loss: RowLoss,
+    ) -> Tensor:
+        """The sampler's loss of each positive, ``[batch]``, of the users last scored."""
         user_e = self._user_e
         if items is None:
             scores = user_e @ self.item_table.t()
@@ -128,7 +179,20 @@ class InnerProductModel(PairwiseModel):
             listed = torch.cat([pos_item.unsqueeze(1), items], dim=1)
             scores = list_scores(user_e, self.item_table, listed, known)
             pos_scores, scores = scores[:, :1], scores[:, 1:]
-        pairwise = self.reduce(row_loss(pos_scores, scores, weight))
+        return row_loss(pos_scores, scores, weight)
+
+    def _model_loss(
+        self,
+        user: Tensor,
+        pos_item: Tensor,
+        neg_item: Tensor,
+        pairwise: Tensor,
+        emb_loss: Callable[..., Tensor] | None = None,
+    ) -> Losses:
+        """The model's ``calculate_loss`` with ``pairwise`` for its pairwise loss.
+
+        With ``emb_loss``, its L2 terms are that function's, and ``neg_item`` is not looked at.
+        """
         if type(self.model).calculate_loss is BPR.calculate_loss:  # which is that alone
             return pairwise
 
@@ -147,39 +211,64 @@ class InnerProductModel(PairwiseModel):
 
                 ego_tables = (model.user_embedding, model.item_embedding, model.item_embedding)
                 stack.enter_context(replaced(model, "calc_bpr_loss", bpr_and_l2))
-            if items is None or items.shape[1] > 1:
-                stack.enter_context(self._emb_loss(self._weighted_emb_loss(items, weight)))
-            neg_item = pos_item if items is None else items[:, 0]
+            if emb_loss:
+                stack.enter_context(self._emb_loss(emb_loss))
             return model.calculate_loss(self._interaction(user, pos_item, neg_item))
 
-    def _weighted_emb_loss(self, items: Tensor | None, weight: Tensor | None) -> Any:
+    def _weighted_emb_loss(
+        self, items: Tensor | None, weight: Tensor | None
+    ) -> Callable[..., Tensor]:
         """``EmbLoss`` whose negatives' squared norm is the weighted mean over all M.
 
         With M = 1 it is RecBole's own. Its three arguments are rows of users, positives and
         negatives; the last is replaced by rows whose Frobenius norm is that mean's root.
         """
+        if items is None or items.numel() >= len(self.item_table):
+            return self._emb_loss_of(self._share(items, weight))
+        root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
+        return _emb_loss_with(self._regularised_table()[items] * root)
+
+    def _emb_loss_of(self, share: Tensor) -> Callable[..., Tensor]:
+        """The same norm from one row an item, which is smaller where the negatives are many."""
+        return _emb_loss_with(self._regularised_table() * share.sqrt().unsqueeze(1))
+
+    def _regularised_table(self) -> Tensor:
         propagated = isinstance(self.model, (NGCF, SpectralCF))
-        table = self.item_table if propagated else self.model.item_embedding.weight
+        return self.item_table if propagated else self.model.item_embedding.weight
 
-        def forward(
-            module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
-        ) -> Tensor:
-            if items is None:
-                share = weight.sum(dim=0)
-                negatives = table * share.sqrt().unsqueeze(1)
-            elif items.numel() < len(table):
-                root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
-                negatives = table[items] * root
-            else:
-                # the same norm from one row an item, which is smaller here
-                each = torch.full_like(table[:1, 0], 1 / items.shape[1]).expand(items.numel())
-                each = each if weight is None else weight.reshape(-1)
-                share = torch.zeros_like(table[:, 0]).index_add(0, items.reshape(-1), each.detach())
-                negatives = table * share.sqrt().unsqueeze(1)
-            # EmbLoss divides by the length of its last argument, which has to stay the batch's
-            return type(module).forward(module, negatives, user_e, pos_e, **kwargs)
+    def _share(self, items: Tensor | None, weight: Tensor | None) -> Tensor:
+        """Sum of the weights that each item has as a negative, ``[item_num]``."""
+        if items is None:
+            return weight.sum(dim=0)
+        share = torch.zeros_like(self.item_table[:, 0], requires_grad=False)
+        each = torch.full_like(share[:1], 1 / items.shape[1]).expand(items.numel())
+        each = each if weight is None else weight.reshape(-1)
+        return share.index_add(0, items.reshape(-1), each.detach())
 
-        return forward
+
+class _KnownGradient(torch.autograd.Function):
+    """A value whose gradient in its inputs is known beforehand."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(grad * gradient for gradient in ctx.gradients)
+
+
+def _emb_loss_with(negatives: Tensor) -> Callable[..., Tensor]:
+    """``EmbLoss.forward`` with other negatives than those it is given."""
+
+    def forward(
+        module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
+    ) -> Tensor:
+        # EmbLoss divides by the length of its last argument, which has to stay the batch's
+        return type(module).forward(module, negatives, user_e, pos_e, **kwargs)
+
+    return forward
 
 
 def _full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from scipy.sparse import csc_array
 from torch import Tensor
 
+#: Up to so many items for each user, their gradients are added row by row.
+FEW = 4
+
 
 def list_scores(
     user_e: Tensor, item_table: Tensor, items: Tensor, known: Tensor | None = None
@@ -70,6 +73,7 @@ class _ListScores(torch.autograd.Function):
         ctx: Any, user_e: Tensor, item_table: Tensor, items: Tensor, known: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(user_e, item_table, items)
+        ctx.item_grad = item_table.grad if item_table.is_leaf else None
         if known is not None:
             return known.clone()
         batch, num = items.shape
@@ -92,8 +96,20 @@ class _ListScores(torch.autograd.Function):
                 items, item_table, mode="sum", per_sample_weights=grad.contiguous()
             )
         if ctx.needs_input_grad[1]:
-            item_grad = _sum_by_item(items, grad, user_e, len(item_table))
+            into = ctx.item_grad
+            if into is None:
+                into = item_grad = torch.zeros_like(item_table)
+            _add_by_item(into, items, grad, user_e)
         return user_grad, item_grad, None, None
+
+
+def _add_by_item(total: Tensor, items: Tensor, grad: Tensor, user_e: Tensor) -> None:
+    """Add G^T @ user_e to ``total``, ``[item_num, dim]``."""
+    if items.shape[1] <= FEW:
+        rows = grad.unsqueeze(2) * user_e.unsqueeze(1)
+        total.index_add_(0, items.reshape(-1), rows.view(-1, rows.shape[2]))
+    else:
+        total += _sum_by_item(items, grad, user_e, len(total))
 
 
 def _sum_by_item(items: Tensor, grad: Tensor, user_e: Tensor, item_num: int) -> Tensor:
