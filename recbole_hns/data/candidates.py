@@ -263,9 +263,7 @@ class _Tables:
 
     @cached_property
     def mask(self) -> UsedMask | None:
-        """Only for uniform draws on the CPU: elsewhere the search costs less than having to wait
-        for the number of hits.
-        """
+        """Only for uniform draws on the CPU: elsewhere to wait for the hits costs more."""
         return UsedMask(self._used, self.item_num) if self.uniform and self.key.is_cpu else None
 
     def draw(self, user: torch.Tensor, num: int) -> torch.Tensor:
