@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import getLogger
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+import pandas as pd
+import recbole.data.dataset.dataset as recbole_dataset
 import recbole.data.utils as recbole_data
 from recbole.utils import set_color
 
@@ -27,9 +33,25 @@ def create_dataset(config: Config) -> Dataset:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
-        return recbole_data.create_dataset(config)
+        with _fast_reading():
+            return recbole_data.create_dataset(config)
     except Exception as error:  # what RecBole raises for files or filters that do not fit varies
         raise _unusable(config, error) from error
+
+
+@contextmanager
+def _fast_reading() -> Iterator[None]:
+    """Have RecBole read its files by pandas' C parser, ten times as fast as the one it names."""
+
+    def read_csv(path: str, *, delimiter: str, engine: str, **kwargs: Any) -> pd.DataFrame:
+        if len(delimiter) == 1:  # a longer one is a regular expression, for the other parser only
+            kwargs["float_precision"] = "round_trip"
+            engine = "c"
+        return pd.read_csv(path, delimiter=delimiter, engine=engine, **kwargs)
+
+    pandas = SimpleNamespace(**{**vars(pd), "read_csv": read_csv})
+    with mock.patch.object(recbole_dataset, "pd", pandas):
+        yield
 
 
 def data_preparation(
