@@ -241,6 +241,24 @@ def test_what_is_no_negative_has_no_part_even_if_chosen(toy):
     torch.testing.assert_close(found, -torch.log(torch.sigmoid(pos_scores - hardest)).mean())
 
 
+def test_convncf_in_parts_has_the_same_gradient(toy, monkeypatch):
+    keys = {"sampler": "softmax_v", "candidate_num": 6, "embedding_size": 64, "dropout_prob": 0.0}
+    more = {"cnn_channels": [1, 2, 2, 2, 2], "train_batch_size": 32}
+    _, train, _, trainer = prepared(model="ConvNCF", **toy, **keys, **more)
+    trainer.model.train()
+    user, pos_item = first_batch(trainer, train)
+    results = []
+    for pairs in (4096, 50):
+        monkeypatch.setattr("recbole_hns.model.predicted.PREDICT_PAIRS", pairs)
+        torch.manual_seed(5)
+        trainer.model.zero_grad()
+        loss, _ = trainer._batch_losses(user, pos_item)
+        loss.backward()
+        results.append((loss.detach(), *(p.grad.clone() for p in trainer.model.parameters())))
+    for whole, in_parts in zip(*results, strict=True):
+        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-6)
+
+
 def test_a_subclass_that_scores_otherwise_is_scored_by_its_predict(toy):
     class Scaled(BPR):
         def predict(self, interaction):

@@ -42,6 +42,7 @@ TITLES = {
     "last_value": "last value",
     "peak_memory_mib": "peak memory, MiB",
     **{stage: stage.replace("_", " ") for stage in STAGES},
+    "score_gb_per_second": "score, GB/s",
 }
 
 
@@ -75,6 +76,7 @@ def timing_table(timings: Sequence[Timing]) -> pd.DataFrame:
                 **_ratios(timing.entry, medians),
                 "peak_memory_mib": timing.peak_memory / 2**20,
                 **{stage: timing.stages.get(stage) for stage in STAGES},
+                "score_gb_per_second": timing.score_rate and timing.score_rate / 1e9,
             }
             for timing in timings
         ]
@@ -128,15 +130,17 @@ def curves_table(curves: Sequence[Curve]) -> pd.DataFrame:
 def markdown(title: str, facts: Mapping[str, Any], table: pd.DataFrame) -> str:
     """A page: title, facts, the table, and the stages where it has them."""
     blocks = [f"# {title}", tabulate(facts.items(), headers=["", ""], tablefmt="github")]
-    shown = [column for column in TITLES if column in table and column not in STAGES]
+    of_stages = [*STAGES, "score_gb_per_second"]
+    shown = [column for column in TITLES if column in table and column not in of_stages]
     blocks.append(_github(table[shown]))
     if STAGES[0] in table:
-        stages = table.dropna(subset=STAGES[0]).set_index("entry")[list(STAGES)]
+        timed = table.dropna(subset=STAGES[0]).set_index("entry")
+        stages = timed[list(STAGES)]
         total = stages.sum(axis=1)
         share = stages.div(total, axis=0).mul(100).round().astype(int)
         blocks += [
             "Seconds per stage, in one epoch more, in which every stage was timed:",
-            _github(stages.assign(total=total).reset_index()),
+            _github(stages.assign(total=total, **timed[of_stages[-1:]]).reset_index()),
             "The same in per cent:",
             _github(share.reset_index()),
         ]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
 from recbole_hns.benchmark.memory import PeakMemory
-from recbole_hns.benchmark.training import Training
+from recbole_hns.benchmark.training import Training, clock
 from recbole_hns.model.base import replaced
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Timing:
             end of the warm-up epoch: data loaders, model, optimiser and training.
         interactions: positives in an epoch.
         stages: seconds of each of :data:`STAGES` in one epoch; empty for RecBole's own training.
+        score_rate: bytes per second of the embeddings that the scoring stage has to read: a user's
+            and an item's for each score, the user's once for all of them.
     """
 
     entry: Entry
@@ -43,6 +46,7 @@ class Timing:
     peak_memory: int = 0
     interactions: int = 0
     stages: dict[str, float] = field(default_factory=dict)
+    score_rate: float | None = None
 
     @property
     def median(self) -> float:
@@ -91,8 +95,37 @@ def time_epochs(entries: Sequence[Entry], dataset: Dataset, rounds: int) -> list
             if timing.entry.recbole is None:
                 bar.set_description(f"{timing.entry.label}, stages")
                 timing.stages = stage_seconds(training)
+                timing.score_rate = _score_rate(timing, dataset)
                 bar.update()
     return timings
+
+
+def _score_rate(timing: Timing, dataset: Dataset) -> float | None:
+    """Bytes per second of the scoring stage; None for a model without embeddings of one size."""
+    config = timing.entry.config
+    if not config["embedding_size"]:
+        return None
+    num = timing.entry.candidate_num or 1
+    items = 1 + (dataset.item_num if num == "all" else num)
+    rows = timing.interactions * (1 + items)
+    return rows * config["embedding_size"] * 4 / timing.stages["score"]
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes per second that a copy within the device's memory reads and writes, at its best.
+
+    Args:
+        device: where 256 MiB are copied, ten times.
+    """
+    source = torch.zeros(2**26, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    now = clock(device)
+    seconds = []
+    for _ in range(10):
+        start = now()
+        target.copy_(source)
+        seconds.append(now() - start)
+    return 2 * source.nbytes / min(seconds)
 
 
 def stage_seconds(training: Training) -> dict[str, float]:

@@ -26,7 +26,7 @@ from recbole_hns.benchmark.report import (
 )
 from recbole_hns.benchmark.startup import time_starts
 from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
-from recbole_hns.benchmark.timing import time_epochs
+from recbole_hns.benchmark.timing import copy_rate, time_epochs
 from recbole_hns.benchmark.training import warm_up_process
 from recbole_hns.benchmark.until import Target, train_until
 from recbole_hns.cli.options import option_help, options, parse, typed
@@ -78,7 +78,8 @@ Measure what training with samplers costs, beside RecBole's own training, in one
 same seed. Three measurements, each with its table as .md and .csv:
 
   benchmark  seconds per training epoch: the median of --rounds epochs after a warm-up, one epoch
-             of each in turn; peak memory of preparing and training; the seconds of each stage
+             of each in turn; peak memory of preparing and training; the seconds of each stage,
+             and of scoring the embeddings read per second, beside the device's copy rate
   until      with --until: training seconds, epochs and evaluation seconds to a value of validation
   startup    with --startup=true: seconds from a new process to its first training step
 
@@ -150,6 +151,7 @@ def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
     facts = environment(found[0].config, dataset)
     facts["train_interactions"] = timings[0].interactions
     facts["rounds"] = rounds
+    facts["copy rate, GB/s"] = round(copy_rate(found[0].config["device"]) / 1e9, 1)
     table = timing_table(timings)
 
     # matplotlib takes a while to import

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import ConvNCF
 from recbole.model.loss import EmbLoss
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
 
@@ -87,9 +89,17 @@ class PredictedModel(PairwiseModel):
             return forward(module, *(row[:, 0] for row in once), negatives * root, **kwargs)
 
         with ExitStack() as stack:
+            if isinstance(self.model, ConvNCF) and batch * num > PREDICT_PAIRS:
+                stack.enter_context(replaced(self.model, "forward", self._forward_in_parts))
             for module in self._pairwise_losses():
                 stack.enter_context(replaced(module, "forward", pairwise))
             if num > 1:
                 stack.enter_context(self._emb_loss(emb_loss))
             rows = (user.repeat_interleave(num), pos_item.repeat_interleave(num))
             return self.model.calculate_loss(self._interaction(*rows, items.reshape(-1)))
+
+    def _forward_in_parts(self, user: Tensor, item: Tensor) -> Tensor:
+        """``forward`` that keeps one part's activations at a time, and computes them twice."""
+        forward = type(self.model).forward.__get__(self.model)
+        parts = zip(user.split(PREDICT_PAIRS), item.split(PREDICT_PAIRS), strict=True)
+        return torch.cat([checkpoint(forward, *part, use_reentrant=False) for part in parts])
