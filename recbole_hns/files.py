@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -59,3 +60,32 @@ def writable_directory(key: str, path: str) -> Path:
             key, path, f"must be a directory that can be written to ({error.strerror})"
         ) from None
     return directory
+
+
+@contextmanager
+def new_directory(key: str, path: str) -> Iterator[Path]:
+    """Have the body fill the directory that the option ``key`` names, which appears complete.
+
+    The body gets a temporary directory of the same name, which is moved to ``path`` at the end, or
+    removed if the body raises.
+
+    Raises:
+        UserError: if there is something at ``path`` already, other than an empty directory, or if
+            it cannot be created.
+    """
+    target = Path(os.path.abspath(path))
+    try:
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise UserError.of(key, path, "exists already; must be new, or an empty directory")
+        near = next(parent for parent in target.parents if parent.exists())
+        temporary = tempfile.TemporaryDirectory(dir=near, prefix=f".{target.name}.")
+    except OSError as error:
+        allowed = f"must be a directory that can be created ({error.strerror})"
+        raise UserError.of(key, path, allowed) from None
+    with temporary:
+        # made by mkdir, it gets the usual permissions
+        folder = Path(temporary.name) / target.name
+        folder.mkdir()
+        yield folder
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.replace(target)

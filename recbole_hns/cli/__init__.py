@@ -10,6 +10,7 @@ from collections.abc import Sequence
 #: Subcommands and what they do. Each is a module here with ``main(arguments)``.
 COMMANDS = {
     "run": "train and test a RecBole model with a sampler",
+    "convert": "the field's data formats to RecBole's, with a ready split",
     "benchmark": "what training with samplers costs, beside RecBole's own",
     "simulate": "correlation of OPAUC with top-K metrics over random rankings",
     "plot": "figures from result files",

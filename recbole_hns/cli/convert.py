@@ -1,0 +1,137 @@
+"""``recbole-hns convert``: the field's data formats to RecBole's, with a ready split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
+from tabulate import tabulate
+
+from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.convert.atomic import write_parts
+from recbole_hns.convert.interactions import Interactions
+from recbole_hns.convert.readers import read_adjacency, read_csv, read_mat
+from recbole_hns.convert.split import PARTS, split
+from recbole_hns.errors import UserError
+from recbole_hns.files import new_directory
+
+OPTIONS = options(
+    format=(
+        Literal["adjacency", "mat", "csv"] | None,
+        Field(None, description="of the source, see above"),
+    ),
+    train=(str | None, Field(None, description="training part, of adjacency")),
+    test=(str | None, Field(None, description="test part, of adjacency")),
+    input=(str | None, Field(None, description="the file, of mat and csv")),
+    validation=(
+        float,
+        Field(
+            0.1,
+            ge=0,
+            lt=1,
+            description="share of each user's training part that becomes the validation part; "
+            "0 is none, for protocol=paper only",
+        ),
+    ),
+    seed=(NonNegativeInt, Field(2020, description="seed of the split")),
+    output=(
+        str | None,
+        Field(None, description="new directory for the files, whose name is the data set's"),
+    ),
+)
+
+USAGE = """\
+usage: recbole-hns convert --format=adjacency --train=FILE --test=FILE --output=dataset/NAME
+       recbole-hns convert --format=mat|csv --input=FILE --output=dataset/NAME
+
+Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NAME.test.inter, which
+--dataset=NAME then reads. Formats:
+
+  adjacency  lines "user item item ...", whole numbers, in a file for training and one for test
+  mat        MATLAB sparse matrix named data, users x items
+  csv        lines "user item [rating] [timestamp]" with tabs, commas, semicolons or spaces
+
+mat and csv are split at random: a fifth of each user's interactions, rounded, is the test part. Of
+a pair that is there twice the first is kept, and it is no test pair if it was trained with. A user
+with one interaction has it in the training part.
+
+Options, with their defaults and what is allowed:
+
+"""
+
+#: What each format is read from.
+SOURCES = {"adjacency": ("train", "test"), "mat": ("input",), "csv": ("input",)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Convert; returns the exit status."""
+    if "--help" in arguments or "-h" in arguments:
+        print(USAGE + option_help(OPTIONS))
+        return 0
+    values = typed(parse(arguments), OPTIONS)
+    _check_given(values)
+    if values["output"].rstrip("/").endswith("ml-100k"):
+        allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
+        raise UserError.of("output", values["output"], allowed)
+    with new_directory("output", values["output"]) as folder:
+        interactions = _read(values)
+        repeats = interactions.drop_repeats()
+        part = split(interactions, values["validation"], values["seed"])
+        _check_parts(part, values)
+        paths = write_parts(interactions, part, folder, folder.name)
+    print(tabulate(**_counts(interactions, part), intfmt=","))
+    if repeats:
+        print(f"repeated pairs left out: {repeats:,}")
+    only = len(np.setdiff1d(interactions.user[part > 0], interactions.user[part == 0]))
+    if only:
+        print(f"users without a training interaction: {only:,}")
+    print(f"files in {values['output']}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def _check_given(values: Mapping[str, Any]) -> None:
+    for key in ("format", "output"):
+        if not values[key]:
+            raise UserError(f"--{key}: needs a value, --{key}={OPTIONS[key].allowed}")
+    sources = SOURCES[values["format"]]
+    for key in ("train", "test", "input"):
+        if (values[key] is not None) != (key in sources):
+            needed = " and ".join(f"--{source}=FILE" for source in sources)
+            allowed = f"format={values['format']} is read from {needed}"
+            raise UserError.of(key, values[key], allowed)
+
+
+def _read(values: Mapping[str, Any]) -> Interactions:
+    if values["format"] == "adjacency":
+        return read_adjacency(values["train"], values["test"])
+    if values["format"] == "mat":
+        return read_mat(values["input"])
+    return read_csv(values["input"])
+
+
+def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:
+    if not (part == PARTS.index("test")).any():
+        allowed = "no user has the 3 interactions of which one would be the test part"
+        raise UserError.of("input", values["input"], allowed)
+    if values["validation"] and not (part == PARTS.index("valid")).any():
+        allowed = "no user has so many interactions that one would be the validation part"
+        raise UserError.of("validation", values["validation"], allowed)
+
+
+def _counts(interactions: Interactions, part: NDArray[np.int8]) -> dict[str, Any]:
+    """Users, items and interactions of every part and of all."""
+    chosen = {name: part == place for place, name in enumerate(PARTS)}
+    chosen["all"] = np.ones(len(part), dtype=np.bool_)
+    rows = [
+        [
+            name,
+            np.count_nonzero(np.bincount(interactions.user[mask])),
+            np.count_nonzero(np.bincount(interactions.item[mask])),
+            np.count_nonzero(mask),
+        ]
+        for name, mask in chosen.items()
+    ]
+    return {"tabular_data": rows, "headers": ["part", "users", "items", "interactions"]}

@@ -1,0 +1,57 @@
+"""RecBole's atomic files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_hns.convert.interactions import Interactions
+from recbole_hns.convert.split import PARTS
+
+#: Interactions that are turned into text at once.
+CHUNK = 2**18
+
+
+def write_parts(
+    interactions: Interactions, part: NDArray[np.int8], folder: Path, name: str
+) -> list[Path]:
+    """Write ``NAME.PART.inter`` for every part that has interactions.
+
+    Args:
+        interactions: in the order in which they are written.
+        part: ``[n]``, the place of each one's part in :data:`PARTS`.
+        folder: where to.
+        name: of the data set.
+
+    Returns:
+        The files.
+    """
+    user_ids, item_ids = _ids(interactions.user_ids), _ids(interactions.item_ids)
+    paths = []
+    for place, part_name in enumerate(PARTS):
+        rows = np.flatnonzero(part == place)
+        if not len(rows):
+            continue
+        path = folder / f"{name}.{part_name}.inter"
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            for start in range(0, len(rows), CHUNK):
+                chunk = rows[start : start + CHUNK]
+                columns = {
+                    "user_id:token": user_ids[interactions.user[chunk]],
+                    "item_id:token": item_ids[interactions.item[chunk]],
+                }
+                for field, values in interactions.fields.items():
+                    columns[f"{field}:float"] = values[chunk]
+                table = pd.DataFrame(columns, copy=False)
+                table.to_csv(file, sep="\t", index=False, header=not start, lineterminator="\n")
+        paths.append(path)
+    return paths
+
+
+def _ids(ids: Sequence[str | int]) -> NDArray:
+    # strings are referred to, not copied
+    return np.array(ids, dtype=object if isinstance(ids, list) else None)

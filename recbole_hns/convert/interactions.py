@@ -1,0 +1,57 @@
+"""Interactions on their way from one format to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+#: Groups of users in which repeats are looked for.
+GROUPS = 16
+
+
+@dataclass
+class Interactions:
+    """Which users and items belong together, as codes of their ids.
+
+    Attributes:
+        user: ``[n]``, int32, codes.
+        item: ``[n]``, int32, codes.
+        user_ids: the id of each code.
+        item_ids: the id of each code.
+        fields: further numbers, each ``[n]``, float64, by RecBole's name of the field.
+        is_test: ``[n]``, whether the source has it in its test part; None if it has no parts.
+    """
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    user_ids: Sequence[str | int]
+    item_ids: Sequence[str | int]
+    fields: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    is_test: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def drop_repeats(self) -> int:
+        """Keep the first interaction of every pair of a user and an item.
+
+        Returns:
+            How many were dropped.
+        """
+        first = np.ones(len(self), dtype=np.bool_)
+        # some of the users at a time, for a hash table of all pairs would outgrow them
+        for group in range(GROUPS):
+            rows = np.flatnonzero(self.user % GROUPS == group)
+            key = self.user[rows].astype(np.int64) * len(self.item_ids) + self.item[rows]
+            first[rows] = ~pd.Series(key).duplicated().to_numpy()
+        # one array after the other, so that no more than one is there twice
+        self.user, self.item = self.user[first], self.item[first]
+        for name in self.fields:
+            self.fields[name] = self.fields[name][first]
+        if self.is_test is not None:
+            self.is_test = self.is_test[first]
+        return len(first) - len(self)

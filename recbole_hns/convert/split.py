@@ -1,0 +1,67 @@
+"""Splitting interactions into parts, user by user."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_hns.convert.interactions import Interactions
+
+#: The parts, in the order of their numbers.
+PARTS = ("train", "valid", "test")
+
+#: Share of a user's interactions that is the test part where a source has none.
+TEST_SHARE = 0.2
+
+
+def split(interactions: Interactions, validation: float, seed: int) -> NDArray[np.int8]:
+    """Give every interaction a part.
+
+    Args:
+        interactions: whose test part is kept, or drawn if they have none.
+        validation: share of each user's training part that becomes the validation part.
+        seed: of the draws.
+
+    Returns:
+        ``[n]``, int8: its part's place in :data:`PARTS`.
+    """
+    random = np.random.default_rng(seed)
+    user, is_test = interactions.user, interactions.is_test
+    if is_test is None:
+        is_test = held_out(user, TEST_SHARE, random)
+    part = np.zeros(len(user), dtype=np.int8)
+    part[is_test] = PARTS.index("test")
+    if validation:
+        train = np.flatnonzero(~is_test)
+        chosen = held_out(user[train], validation, random)
+        part[train[chosen]] = PARTS.index("valid")
+    return part
+
+
+def held_out(
+    user: NDArray[np.int32], share: float, random: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw a share of each user's interactions, rounded (a half upwards), but never all of them.
+
+    Args:
+        user: ``[n]``, codes.
+        share: in [0, 1).
+        random: what the draws come from.
+
+    Returns:
+        ``[n]``: whether the interaction was drawn.
+    """
+    count = np.bincount(user)
+    wanted = np.minimum(np.floor(share * count + 0.5).astype(np.int64), np.maximum(count - 1, 0))
+    # by user, and at random within one
+    key = random.random(len(user))
+    key += user
+    order = np.argsort(key)
+    # of every user the first ones, between a step up and a step down
+    step = np.zeros(len(user) + 1, dtype=np.int8)
+    start = np.cumsum(count) - count
+    np.add.at(step, start, 1)
+    np.add.at(step, start + wanted, -1)
+    drawn = np.zeros(len(user), dtype=np.bool_)
+    drawn[order[np.cumsum(step[:-1], dtype=np.int8) > 0]] = True
+    return drawn
