@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-#: Groups of users in which repeats are looked for.
+#: Groups of users that are worked on one after the other, to use less memory than for all at once.
 GROUPS = 16
 
 
@@ -43,9 +43,7 @@ class Interactions:
             How many were dropped.
         """
         first = np.ones(len(self), dtype=np.bool_)
-        # some of the users at a time, for a hash table of all pairs would outgrow them
-        for group in range(GROUPS):
-            rows = np.flatnonzero(self.user % GROUPS == group)
+        for rows in some_users_each(self.user):
             key = self.user[rows].astype(np.int64) * len(self.item_ids) + self.item[rows]
             first[rows] = ~pd.Series(key).duplicated().to_numpy()
         # one array after the other, so that no more than one is there twice
@@ -55,3 +53,9 @@ class Interactions:
         if self.is_test is not None:
             self.is_test = self.is_test[first]
         return len(first) - len(self)
+
+
+def some_users_each(user: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
+    """Places in ``user``, ``[n]``, such that each user's all come at once, in ascending order."""
+    for group in range(GROUPS):
+        yield np.flatnonzero(user % GROUPS == group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_hns.convert.interactions import Interactions
+from recbole_hns.convert.interactions import Interactions, some_users_each
 
 #: The parts, in the order of their numbers.
 PARTS = ("train", "valid", "test")
@@ -53,15 +53,11 @@ def held_out(
     """
     count = np.bincount(user)
     wanted = np.minimum(np.floor(share * count + 0.5).astype(np.int64), np.maximum(count - 1, 0))
-    # by user, and at random within one
-    key = random.random(len(user))
-    key += user
-    order = np.argsort(key)
-    # of every user the first ones, between a step up and a step down
-    step = np.zeros(len(user) + 1, dtype=np.int8)
-    start = np.cumsum(count) - count
-    np.add.at(step, start, 1)
-    np.add.at(step, start + wanted, -1)
     drawn = np.zeros(len(user), dtype=np.bool_)
-    drawn[order[np.cumsum(step[:-1], dtype=np.int8) > 0]] = True
+    for rows in some_users_each(user):
+        # by user, and at random within one
+        order = rows[np.lexsort((random.random(len(rows)), user[rows]))]
+        owner = user[order]
+        rank = np.arange(len(order)) - np.searchsorted(owner, owner)
+        drawn[order[rank < wanted[owner]]] = True
     return drawn
