@@ -21,6 +21,7 @@ from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas
 from recbole_hns.files import properties_path
 from recbole_hns.model import SUPPORTED, check_model
+from recbole_hns.protocol import Protocol
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
 from recbole_hns.sampler.parameters import Hyperparameter
 
@@ -29,7 +30,8 @@ DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
 
 Text = Annotated[str, Field(min_length=1)]
 
-#: Keys whose wrong values would surface late, or as a traceback.
+#: Keys of every run, RecBole's and this package's, whose wrong values would surface late, or as a
+#: traceback.
 RUN_KEYS = {
     name: Hyperparameter(name, annotation, None)
     for name, annotation in {
@@ -42,12 +44,17 @@ RUN_KEYS = {
         "eval_step": NonNegativeInt,
         "stopping_step": NonNegativeInt,
         "learning_rate": Annotated[float, Field(gt=0)],
+        "lr_decay": Annotated[float, Field(gt=0, le=1)],
+        "lr_decay_step": PositiveInt,
         "weight_decay": Annotated[float, Field(ge=0)],
         "embedding_size": PositiveInt,
+        "embedding_std": Annotated[float, Field(gt=0)],
         "n_layers": NonNegativeInt,
         "reg_weight": Annotated[float, Field(ge=0)],
         "learner": Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"],
         "clip_grad_norm": dict,
+        "protocol": Protocol,
+        "benchmark_filename": Annotated[list[Text], Field(min_length=2)],
         "metrics": Text | Annotated[list[Text], Field(min_length=1)],
         "topk": PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)],
         "valid_metric": Text,
@@ -143,10 +150,7 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _load_config_files(self, file_list: Sequence[str | os.PathLike[str]] | None) -> dict:
-        values: dict[str, Any] = {}
-        for path in file_list or ():
-            values.update(read_yaml(path))
-        return values
+        return read_config_files(file_list)
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return self._convert_config_dict(self._command_line)
@@ -210,9 +214,34 @@ class Config(RecBoleConfig):
             raise UserError.of("metrics", metrics, allowed)
         # a run can be resumed from another directory
         self.data_root = final["data_path"] = os.path.abspath(final["data_path"])
+        self._find_ready_split(final)
         self.default_eval_batch_size = "eval_batch_size" not in given
         self.parameters["Negative Sampling"] = ["sampler", *own]
         return final
+
+    def _find_ready_split(self, final: dict[str, Any]) -> None:
+        """Have the files of a ready split read where there is no other, and see that they suffice.
+
+        RecBole takes ``benchmark_filename`` only from the user; ``NAME.train.inter`` and
+        ``NAME.test.inter`` without a ``NAME.inter`` say as much.
+        """
+        files = final["benchmark_filename"]
+        start = os.path.join(self.data_root, self.dataset, self.dataset)
+        # RecBole reads its own ml-100k, wherever data_path is
+        if files is None and self.dataset != "ml-100k" and not os.path.isfile(f"{start}.inter"):
+            found = [
+                part
+                for part in ("train", "valid", "test")
+                if os.path.isfile(f"{start}.{part}.inter")
+            ]
+            if {"train", "test"}.issubset(found):
+                files = final["benchmark_filename"] = found
+        if final["protocol"] == "valid" and files is not None and len(files) != 3:
+            allowed = (
+                "protocol=valid needs a training, a validation and a test part; convert with a "
+                "validation share, or select on the test part with protocol=paper"
+            )
+            raise UserError.of("benchmark_filename", files, allowed)
 
     def _check_keys(self) -> None:
         """Refuse keys that a sampler replaces and misspelt ones, and check the sampler keys."""
@@ -233,7 +262,7 @@ class Config(RecBoleConfig):
             if key in recbole:
                 continue
             family = key.split("_")[0] in families and "_" in key
-            known = [*ours, "sampler", "opauc_betas", "step_memory"]
+            known = [*ours, *read_yaml(properties_path("overall.yaml"))]
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
             if family or close:
                 hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
@@ -289,9 +318,7 @@ def given_keys(
     command_line: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """What the arguments of :class:`Config` give, merged by its precedence, without defaults."""
-    values: dict[str, Any] = {}
-    for path in config_file_list or ():
-        values.update(read_yaml(path))
+    values = read_config_files(config_file_list)
     values.update({key: literal(value) for key, value in (config_dict or {}).items()})
     values.update({key: literal(value) for key, value in (command_line or {}).items()})
     named = {"model": model, "dataset": dataset, "sampler": sampler}
@@ -318,6 +345,24 @@ def literal(value: Any) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
+
+
+def read_config_files(paths: Sequence[str | os.PathLike[str]] | None) -> dict[str, Any]:
+    """The keys and values of YAML files, the later ones over the earlier.
+
+    A file that does not exist is looked for among the packaged ones, such as
+    ``paper/ahns/common.yaml``.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for path in paths or ():
+        packaged = properties_path(os.fspath(path))
+        values.update(
+            read_yaml(packaged if packaged.is_file() and not os.path.exists(path) else path)
+        )
+    return values
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

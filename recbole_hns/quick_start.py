@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_logger, init_seed, set_color
 from tabulate import tabulate
+from torch import nn
 
 from recbole_hns.checkpoint import load_checkpoint
 from recbole_hns.config import Config, given_keys
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
+from recbole_hns.protocol import PAPER_NOTE, Protocol
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 from recbole_hns.trainer import get_trainer
 
@@ -84,6 +86,8 @@ def run(
     _init_logger(config)
     logger = getLogger()
     logger.info(config)
+    if config["protocol"] == "paper":
+        logger.warning(PAPER_NOTE)
     for key in config.unused_sampler_keys():
         logger.warning(f"{key} has no effect with sampler={config['sampler']}")
 
@@ -107,7 +111,7 @@ def run(
 
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    logger.info("\n" + result_table(best_valid_result, test_result))
+    logger.info("\n" + result_table(best_valid_result, test_result, config["protocol"]))
     if saved:
         logger.info(f"checkpoint : {trainer.saved_model_file}")
         logger.info(f"result file: {trainer.record.path}")
@@ -161,7 +165,7 @@ def load_data_and_model(
 
 
 def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
-    """The model of a config, initialised, on its device.
+    """The model of a config, initialised, with ``embedding_std`` where given, on its device.
 
     Raises:
         UserError: if it needs a package that is not installed, or refuses its hyperparameters.
@@ -178,13 +182,26 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         reason = f"cannot be built: {type(error).__name__}: {error}"
         raise UserError.of("model", config["model"], reason) from error
+    if config["embedding_std"] is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=config["embedding_std"])
     return model.to(config["device"])
 
 
-def result_table(valid: Mapping[str, float] | None, test: Mapping[str, float]) -> str:
-    """Validation and test result side by side, one metric a line."""
+def result_table(
+    valid: Mapping[str, float] | None, test: Mapping[str, float], protocol: Protocol = "valid"
+) -> str:
+    """Validation and test result side by side, one metric a line.
+
+    With the protocol ``paper`` the two are one, and a line says so.
+    """
+    headers = ["metric", "valid", "test"]
     rows = [[metric, (valid or {}).get(metric), value] for metric, value in test.items()]
-    return tabulate(rows, headers=["metric", "valid", "test"], floatfmt=".4f", missingval="-")
+    if protocol == "paper":
+        headers, rows = headers[::2], [row[::2] for row in rows]
+    table = tabulate(rows, headers=headers, floatfmt=".4f", missingval="-")
+    return f"{table}\n{PAPER_NOTE}" if protocol == "paper" else table
 
 
 def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:

@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_hns.checkpoint import plain
 from recbole_hns.files import replace_file
+from recbole_hns.protocol import PAPER_NOTE
 
 PACKAGES = ("recbole-hns", "recbole", "torch", "numpy", "scipy", "pandas")
 
@@ -38,9 +39,12 @@ class RunRecord:
             "dataset": config["dataset"],
             "sampler": config["sampler"],
             "seed": config["seed"],
+            "protocol": config["protocol"],
             "versions": versions(),
             "config": config,
         }
+        if config["protocol"] == "paper":
+            self._header["note"] = PAPER_NOTE
 
     def write(self) -> None:
         """Replace the file."""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from recbole_hns.errors import UserError
+from recbole_hns.protocol import Protocol
 
 
 class Epoch(BaseModel):
@@ -40,6 +41,7 @@ class Run(BaseModel):
     Attributes:
         sampler: its name.
         config: the resolved config.
+        protocol: what the epochs were evaluated on: the validation part, or the test part.
         epochs: at least one.
     """
 
@@ -47,6 +49,7 @@ class Run(BaseModel):
 
     sampler: str
     config: dict[str, Any]
+    protocol: Protocol = "valid"
     epochs: list[Epoch] = Field(min_length=1)
 
 

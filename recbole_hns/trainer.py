@@ -143,6 +143,9 @@ class HardNegativeTrainer(Trainer):
     ) -> float | tuple[float, ...]:
         """Train one epoch; returns the losses summed over its batches, as RecBole's."""
         start = time.perf_counter()
+        decays = epoch_idx // self.config["lr_decay_step"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.config["lr_decay"] ** decays
         self.model.train()
         self.sampler.start_epoch(epoch_idx)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)

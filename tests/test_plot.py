@@ -21,6 +21,7 @@ def result_file(path, sampler="dns", hardness=(0.9, 0.5, 0.4), ndcg=(0.1, 0.2, 0
         "sampler": sampler,
         "seed": 2020,
         "valid_metric": "NDCG@20",
+        "protocol": "valid",
         **config,
     }
     record = RunRecord(path, config)

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from recbole_hns.benchmark.entries import recbole_label
 from recbole_hns.benchmark.timing import STAGES
 from recbole_hns.files import replace_file
+from recbole_hns.protocol import PAPER_NOTE
 from recbole_hns.record import versions
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def environment(config: Config, dataset: Dataset | None = None) -> dict[str, Any
         # a shared file may set what this model has not
         if key in config.internal_config_dict:
             facts[key] = config[key]
+    if config["protocol"] == "paper":
+        facts["note"] = PAPER_NOTE
     facts["device"] = torch.cuda.get_device_name(device) if on_gpu else "cpu"
     facts["threads"] = torch.get_num_threads()
     facts.update(versions())

@@ -19,6 +19,8 @@ from recbole_hns.benchmark.entries import Entry, entries
 from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
+from recbole_hns.model.base import replaced
+from recbole_hns.protocol import split
 from recbole_hns.quick_start import build_model
 from recbole_hns.trainer import get_trainer
 
@@ -61,7 +63,9 @@ class Training:
             loaders = data_preparation(config, dataset)
         else:
             try:
-                loaders = recbole.data.data_preparation(config, dataset)
+                parts = split(config, dataset)
+                with replaced(dataset, "build", lambda: parts):
+                    loaders = recbole.data.data_preparation(config, dataset)
             except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
                 raise UserError.of("dataset", config["dataset"], f"{error}") from error
         self.train_data, self.valid_data, _ = loaders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
@@ -17,6 +18,7 @@ from recbole.utils import set_color
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.errors import UserError
+from recbole_hns.protocol import split
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -63,14 +65,16 @@ def data_preparation(
         UserError: if the split fails, a part of it is empty, a user has no negative item, or there
             are fewer items than ``topk``.
     """
+    phases = ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
     loaders = recbole_data.load_split_dataloaders(config)
-    if loaders is not None:
+    # RecBole compares the other settings
+    if loaders is not None and loaders[0]._sampler.phases == phases:
         dataset._change_feat_format()
         return loaders
     try:
-        train, valid, test = dataset.build()
-        phases = ["train", "valid", "test"]
-        sampler = CandidateSampler(phases, [train, valid, test])
+        train, valid, test = split(config, dataset)
+        parts = {"train": train, "valid": valid, "test": test}
+        sampler = CandidateSampler(phases, [parts[phase] for phase in phases])
         train_sampler = sampler.set_phase("train")
         ours = config.sampler
         train_sampler.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
@@ -85,14 +89,16 @@ def data_preparation(
 
     train_loader = recbole_data.get_dataloader(config, "train")
     loaders = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
-    for phase, part in (("valid", valid), ("test", test)):
+    for phase in phases[1:]:
         distribution = config[f"{phase}_neg_sample_args"]["distribution"]
         phase_sampler = None
         if distribution != "none":
             phase_sampler = sampler.with_distribution(distribution, 1.0).set_phase(phase)
         full = config["eval_args"]["mode"][phase] == "full"
         loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-        loaders.append(loader(config, part, phase_sampler))
+        loaders.append(loader(config, parts[phase], phase_sampler))
+    if valid is test:
+        loaders.append(copy.copy(loaders[-1]))
     if config["save_dataloaders"]:
         generators = [loader.generator for loader in loaders]
         recbole_data.save_split_dataloaders(config, loaders)

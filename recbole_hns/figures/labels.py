@@ -31,17 +31,20 @@ def labels(runs: Sequence[Run]) -> list[str]:
     """A different label for each run: its sampler, and what sets it apart from its namesakes.
 
     Runs of one sampler are told apart by as few settings as suffice, and by a number where no
-    setting does.
+    setting does. Where their protocols differ, every label has its run's.
     """
-    names = [_name(run, [other for other in runs if other.sampler == run.sampler]) for run in runs]
+    mixed = ["protocol"] if len({run.protocol for run in runs}) > 1 else []
+    names = [
+        _name(run, [other for other in runs if other.sampler == run.sampler], mixed) for run in runs
+    ]
     return [
         name if names.count(name) == 1 else f"{name} #{names[: index + 1].count(name)}"
         for index, name in enumerate(names)
     ]
 
 
-def _name(run: Run, namesakes: Sequence[Run]) -> str:
-    keys: list[str] = []
+def _name(run: Run, namesakes: Sequence[Run], shown: Sequence[str]) -> str:
+    keys = list(shown)
     # a config ends with the keys of model and sampler, which say the most
     for key in reversed(namesakes[0].config):
         if key not in NO_SETTINGS and _kinds(namesakes, [*keys, key]) > _kinds(namesakes, keys):

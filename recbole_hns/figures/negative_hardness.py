@@ -46,7 +46,9 @@ def draw(runs: Sequence[Run], metric: str) -> Figure:
         panel.set_xlabel("Epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     left.set_ylabel("Mean negative hardness, ratio of means\n(Σ negative / Σ positive scores)")
-    right.set_ylabel(plain(f"{metric} (validation)"))
+    parts = {"valid": "validation", "paper": "test, protocol paper"}
+    shown = sorted({parts[run.protocol] for run in runs}, reverse=True)
+    right.set_ylabel(plain(f"{metric} ({'; '.join(shown)})"))
     _limit(left, hardness)
     handles, _ = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
