@@ -139,6 +139,20 @@ MISTAKES = {
     "seed": ("--seed=5000000000", ["seed=5000000000: must be an integer >= 0 and < 4294967296"]),
     "clip": ("--clip_grad_norm=5", ["clip_grad_norm=5: must be a dictionary"]),
     "worker": ("--worker=-1", ["worker=-1: must be an integer >= 0"]),
+    "lr_decay": ("--lr_decay=1.5", ["lr_decay=1.5: must be a number > 0 and <= 1"]),
+    "lr_decay_step": ("--lr_decay_step=0", ["lr_decay_step=0: must be an integer > 0"]),
+    "misspelt decay": ("--lr_decy=0.9", ["lr_decy=0.9: no such key; did you mean lr_decay?"]),
+    "embedding_std": ("--embedding_std=0", ["embedding_std=0: must be a number > 0"]),
+    "protocol": ("--protocol=test", ["protocol=test: must be valid or paper"]),
+    "one part": (
+        "--benchmark_filename=['train']",
+        ["benchmark_filename=['train']: must be a list"],
+    ),
+    "no validation part": (
+        "--benchmark_filename=['train','test']",
+        ["protocol=valid needs a training, a validation and a test part", "protocol=paper"],
+    ),
+    "packaged": ("--config_files=paper/ahns/none.yaml", ["paper/ahns/none.yaml: cannot be read"]),
     "learner": ("--learner=sparse_adam", ["learner=sparse_adam: must be adam or"]),
     "N is huge": (
         "--candidate_num=1000000000000",

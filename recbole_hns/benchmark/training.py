@@ -63,7 +63,7 @@ class Training:
             loaders = data_preparation(config, dataset)
         else:
             try:
-                parts = split(config, dataset)
+                parts = list(split(config, dataset))
                 with replaced(dataset, "build", lambda: parts):
                     loaders = recbole.data.data_preparation(config, dataset)
             except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:

@@ -1,0 +1,293 @@
+"""``recbole-hns convert``: its formats, its splits and what it refuses."""
+
+import gzip
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+from conftest import QUIET
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_hns import run
+from recbole_hns.cli import main
+from recbole_hns.convert.split import held_out
+
+
+def convert(**given):
+    given = {"output": "dataset/new", **given}
+    return main(["convert", *(f"--{key}={value}" for key, value in given.items())])
+
+
+def part(name, dataset="new"):
+    """The rows of a part, as tuples of strings."""
+    lines = Path(f"dataset/{dataset}/{dataset}.{name}.inter").read_text().splitlines()
+    assert lines[0].startswith("user_id:token\titem_id:token")
+    return [tuple(line.split("\t")) for line in lines[1:]]
+
+
+def everything():
+    return [row for path in Path("dataset/new").iterdir() for row in part(path.name.split(".")[1])]
+
+
+@pytest.fixture
+def adjacency(tmp_path):
+    """Ids that are not contiguous, a user with two lines, one with one item, one only in test."""
+    Path("train.txt").write_text("7 100 5 900\n\n3 5\n9\n7 1 2 5 3\n")
+    Path("test.txt").write_text("7 5 4\n42 100\n")
+    return {"format": "adjacency", "train": "train.txt", "test": "test.txt"}
+
+
+def test_adjacency_keeps_its_split(adjacency, capsys):
+    assert convert(**adjacency, validation=0) == 0
+    seven = [("7", item) for item in ("100", "5", "900", "1", "2", "3")]
+    assert part("train") == [*seven[:3], ("3", "5"), *seven[3:]]
+    # the pair 7, 5 was trained with
+    assert part("test") == [("7", "4"), ("42", "100")]
+    assert not Path("dataset/new/new.valid.inter").exists()
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines()[2:6]] == [
+        ["train", "2", "6", "7"],
+        ["valid", "0", "0", "0"],
+        ["test", "2", "2", "2"],
+        ["all", "3", "7", "9"],
+    ]
+    assert "repeated pairs left out: 2" in out
+    assert "users without a training interaction: 1" in out
+    assert sorted(path.name for path in Path().iterdir()) == ["dataset", "test.txt", "train.txt"]
+
+
+def test_validation_comes_out_of_the_training_part(adjacency):
+    assert convert(**adjacency, validation=0.25) == 0
+    valid = part("valid")
+    # of 6 items, 1.5 rounded; of a single one, none
+    assert Counter(user for user, _ in valid) == {"7": 2}
+    assert len(part("train")) == 5
+    assert part("test") == [("7", "4"), ("42", "100")]
+
+
+def test_windows_line_ends_and_a_byte_order_mark(adjacency):
+    convert(**adjacency, validation=0)
+    for name in ("train.txt", "test.txt"):
+        text = Path(name).read_bytes()
+        Path(name).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert convert(**adjacency, validation=0, output="dataset/windows") == 0
+    for name in ("train", "test"):
+        assert part(name, "windows") == part(name)
+
+
+def test_mat_is_split_by_users(capsys):
+    dense = np.random.default_rng(0).random((30, 50)) < 0.3
+    dense[4] = False
+    dense[:, 7] = False
+    dense[9] = np.arange(50) == 3
+    matrix = scipy.sparse.csc_matrix(dense.astype(float))
+    # stored, but no interaction
+    matrix.data[0] = 0
+    scipy.io.savemat("x.mat", {"data": matrix, "other": [1]})
+    assert convert(format="mat", input="x.mat", validation=0) == 0
+    rows, columns = matrix.nonzero()
+    assert sorted(everything()) == sorted((str(u), str(i)) for u, i in zip(rows, columns))
+    number, test = Counter(map(str, rows)), Counter(user for user, _ in part("test"))
+    for user, count in number.items():
+        assert test[user] == (0 if count == 1 else round(0.2 * count))
+    assert part("train") == sorted(part("train"), key=lambda row: tuple(map(int, row)))
+    assert capsys.readouterr().out.splitlines()[5].split()[1] == "29"
+
+
+def test_the_seed_makes_the_split():
+    Path("x.csv").write_text("".join(f"{u},{i}\n" for u in range(20) for i in range(10)))
+    found = []
+    for number, seed in enumerate((1, 1, 2)):
+        assert convert(format="csv", input="x.csv", seed=seed, output=f"dataset/d{number}") == 0
+        found.append([part(name, f"d{number}") for name in ("train", "valid", "test")])
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [",", "\t", ";", " "])
+def test_csv_with_any_separator(mark, end):
+    rows = [("ann", f"b{i}", "4.5", f"{10**9 + i}") for i in range(8)]
+    rows.append(("bob", "b1", "1", "978300760"))
+    lines = [mark.join(row) for row in [*rows, rows[0]]]
+    lines.insert(3, "")
+    Path("x.csv").write_bytes(end.join(lines).encode())
+    assert convert(format="csv", input="x.csv") == 0
+    assert Path("dataset/new/new.test.inter").read_text().splitlines()[0] == (
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    )
+    found = [(u, i, float(rating), float(time)) for u, i, rating, time in everything()]
+    assert sorted(found) == sorted(
+        (u, i, float(rating), float(time)) for u, i, rating, time in rows
+    )
+    assert len(part("test")) == 2
+    assert len(part("valid")) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "fields"),
+    [
+        ("userId,movieId,rating", "1,{},3", ["rating:float"]),
+        ("user_id,item_id,timestamp", "1,{},3", ["timestamp:float"]),
+        ("reviewer,product,stars,time", "1,{},3,4", ["rating:float", "timestamp:float"]),
+        ("user,item", "1,{}", []),
+        (None, "user1,{}", []),
+        (None, '"user, 1",{}', []),
+    ],
+)
+def test_csv_header(header, row, fields):
+    lines = [*([header] if header else []), *(row.format(i) for i in range(10))]
+    Path("x.csv").write_text("\n".join(lines))
+    assert convert(format="csv", input="x.csv") == 0
+    assert len(everything()) == 10
+    head = Path("dataset/new/new.train.inter").read_text().splitlines()[0].split("\t")
+    assert head[2:] == fields
+
+
+MISTAKES = {
+    "no format": ({}, "--format: needs a value, --format=adjacency or mat or csv"),
+    "odd format": ({"format": "xml"}, "format=xml: must be adjacency or mat or csv"),
+    "no output": ({"format": "csv", "input": "x", "output": ""}, "--output: needs a value"),
+    "no test": ({"format": "adjacency", "train": "x"}, "is read from --train=FILE and --test=FILE"),
+    "test of csv": (
+        {"format": "csv", "input": "x", "test": "y"},
+        "test=y: format=csv is read from",
+    ),
+    "no file": ({"format": "csv", "input": "none"}, "input=none: cannot be read: No such file"),
+    "a directory": ({"format": "mat", "input": "."}, "input=.: cannot be read: Is a directory"),
+    "all held out": (
+        {"format": "csv", "validation": 1},
+        "validation=1: must be a number >= 0 and < 1",
+    ),
+    "seed": ({"format": "csv", "seed": -1}, "seed=-1: must be an integer >= 0"),
+    "RecBole's": ({"format": "csv", "input": "x", "output": "ml-100k/"}, "must be named otherwise"),
+    "there": ({"format": "csv", "input": "x", "output": "full"}, "output=full: exists already"),
+    "a file": (
+        {"format": "csv", "input": "x", "output": "full/a"},
+        "output=full/a: exists already",
+    ),
+    "in a file": ({"format": "csv", "input": "x", "output": "full/a/b"}, "that can be created"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_in_a_line_and_leaves_nothing(name, capsys):
+    Path("full").mkdir()
+    Path("full/a").write_text("")
+    given, message = MISTAKES[name]
+    assert convert(**given) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in Path().rglob("*")) == ["a", "full"]
+
+
+MALFORMED = {
+    "letters": ("adjacency", b"1 2\n3 x\n", "line 2: 'x' is no id"),
+    "negative": ("adjacency", b"1 2\n\n3 -4\n", "line 3: '-4' is no id"),
+    "no ASCII digit": ("adjacency", "1 2\n3 \u00b2\n".encode(), "line 2: '\u00b2' is no id"),
+    "a float": ("adjacency", b"1 2.0\n", "line 1: '2.0' is no id"),
+    "underscore": ("adjacency", b"1 2_0\n", "line 1: '2_0' is no id"),
+    "commas": ("adjacency", b"1,2\n", "line 1: '1,2' is no id"),
+    "long": ("adjacency", b"1 " + b"9" * 5000, "line 1: '99"),
+    "no items": ("adjacency", b"1\n\n", "holds no interactions"),
+    "short": ("csv", b"a,b,1\nc,d\n", "line 2: 2 columns where the first line has 3"),
+    "a column": ("csv", b"a\n", "line 1: 1 column; there must be a user, an item and"),
+    "many": ("csv", b"a,b,1,2,3\n", "line 1: 5 columns; there must be"),
+    "rating": ("csv", b"a,b,1\na,c,good\n", "line 2: the rating 'good' is no number"),
+    "not finite": ("csv", b"a,b,1\na,c,nan\n", "line 2: the rating 'nan' is no number"),
+    "time": ("csv", b"user,item,time\na,c,\n", "line 2: the timestamp '' is no number"),
+    "empty id": ("csv", b"a,b\n\n ,c\n", "line 3: an id is empty"),
+    "missing": ("csv", b"a,b\na,NA\n", "line 2: the id NA would be read as a missing value"),
+    "not UTF-8": ("csv", b"a,b\na,\xff\n", "line 2: the id '\\udcff' has characters"),
+    "quote": ("csv", b'a,b\n"c,d\ne,f\n', "line 2: unexpected end of data"),
+    "blank": ("csv", b"\n \n", "holds no interactions"),
+    "header": ("csv", b"user,item\n", "holds no interactions"),
+    "few": ("csv", b"a,b\na,c\n", "no user has the 3 interactions"),
+    "few to validate": ("csv", b"a,b\na,c\na,d\n", "validation=0.1: no user has so many"),
+    "no mat": ("mat", b"a,b\n" * 99, "is no MATLAB file"),
+    "empty mat": ("mat", b"", "is no MATLAB file"),
+    "gzip": ("csv", gzip.compress(b"a,b\n"), "line 1: "),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_is_malformed_is_told_with_its_line(name, capsys):
+    format_, content, message = MALFORMED[name]
+    Path("bad").write_bytes(content)
+    Path("good").write_text("1 2\n")
+    both = {"train": "good", "test": "bad"} if format_ == "adjacency" else {"input": "bad"}
+    assert convert(format=format_, **both) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in Path().rglob("*")) == ["bad", "good"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"ratings": np.eye(3)}, "must hold the matrix data; it holds ratings"),
+        ({"data": "text"}, "data must be a matrix of numbers"),
+        ({"data": np.ones((2, 2, 2))}, "data must be a matrix of numbers"),
+        ({"data": np.zeros((3, 3))}, "holds no interactions"),
+    ],
+)
+def test_other_matlab_files(content, message, capsys):
+    scipy.io.savemat("x.mat", content)
+    assert convert(format="mat", input="x.mat") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_output_into_an_empty_directory_has_the_usual_permissions(adjacency):
+    Path("dataset/new").mkdir(parents=True)
+    before = os.umask(0o022)
+    try:
+        assert convert(**adjacency) == 0
+    finally:
+        os.umask(before)
+    assert Path("dataset/new").stat().st_mode & 0o777 == 0o755
+    assert Path("dataset/new/new.train.inter").stat().st_mode & 0o777 == 0o644
+    assert not [path for path in Path("dataset").iterdir() if path.name.startswith(".")]
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=40),
+    share=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 9),
+)
+def test_held_out_is_a_share_of_every_user(counts, share, seed):
+    counts = np.array(counts)
+    user = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    drawn = held_out(user.astype(np.int32), share, np.random.default_rng(seed))
+    found = np.bincount(user[drawn], minlength=len(counts))
+    rounded = np.floor(share * counts + 0.5)
+    assert (found == np.minimum(rounded, np.maximum(counts - 1, 0))).all()
+
+
+def test_every_interaction_is_as_likely_to_be_held_out():
+    user = np.zeros(10, dtype=np.int32)
+    random = np.random.default_rng(0)
+    times = sum(held_out(user, 0.3, random).astype(int) for _ in range(3000))
+    assert times.sum() == 3 * 3000
+    assert abs(times - 900).max() < 4 * np.sqrt(3000 * 0.3 * 0.7)
+
+
+def test_what_was_converted_is_run_by_its_name():
+    rng = np.random.default_rng(0)
+    lines = [f'"u, {u}",i{i},5' for u in range(30) for i in rng.choice(40, 12, replace=False)]
+    Path("x.csv").write_text("\n".join(lines))
+    assert convert(format="csv", input="x.csv") == 0
+    result = run(dataset="new", config_dict={**QUIET, "epochs": 1})
+    assert result["best_valid_result"] != result["test_result"]
+
+
+def test_help_lists_the_options(capsys):
+    assert main(["convert", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for option in ("format", "train", "test", "input", "validation", "seed", "output"):
+        assert f"--{option}=" in printed
