@@ -142,6 +142,18 @@ def test_namesakes_are_told_apart_by_their_settings(tmp_path):
     ]
 
 
+def test_runs_that_selected_on_the_test_part_say_so(tmp_path):
+    paper = read_run(result_file(tmp_path / "a.json", "ahns", protocol="paper"))
+    valid = read_run(result_file(tmp_path / "b.json", "dns"))
+    assert labels([paper, valid]) == ["ahns (protocol=paper)", "dns (protocol=valid)"]
+    assert labels([paper]) == ["ahns"]
+    for runs, shown in (
+        ([paper], "NDCG@20 (test, protocol paper)"),
+        ([paper, valid], "NDCG@20 (validation; test, protocol paper)"),
+    ):
+        assert negative_hardness.draw(runs, "NDCG@20").axes[1].get_ylabel() == shown
+
+
 def test_as_few_settings_as_suffice_are_shown(tmp_path):
     runs = [
         read_run(result_file(tmp_path / "a.json", "ahns", seed=seed, ahns_beta=beta, ahns_p=-beta))

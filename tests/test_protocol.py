@@ -85,7 +85,9 @@ def test_paper_needs_no_validation_part(given, write_split):
 
 
 def test_valid_without_a_validation_part_is_a_mistake(write_split):
-    with pytest.raises(UserError, match=r"\['train', 'test'\]: protocol=valid needs .*protocol=paper"):
+    with pytest.raises(
+        UserError, match=r"\['train', 'test'\]: protocol=valid needs .*protocol=paper"
+    ):
         Config(config_dict=write_split("train", "test"))
 
 

@@ -19,7 +19,7 @@ Train a RecBole model with a sampler and test it.
   --model=NAME          RecBole model trained pairwise with a BPR loss (default {model})
   --dataset=NAME        RecBole data set, read from data_path/NAME (default {dataset})
   --sampler=NAME        one of those below, or package.module:Class (default {sampler})
-  --config_files="A B"  YAML files, the later ones over the earlier
+  --config_files="A B"  YAML files, the later ones over the earlier; paper/... come with the package
   --resume=CHECKPOINT   go on with an interrupted run, after its last completed epoch
   --KEY=VALUE           any key of RecBole's or of the sampler's, over the files
 
