@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from recbole_hns import run
 from recbole_hns.cli import main
+from recbole_hns.convert.interactions import Interactions
 from recbole_hns.convert.split import held_out
 
 
@@ -149,9 +150,12 @@ def test_csv_header(header, row, fields):
 
 
 MISTAKES = {
-    "no format": ({}, "--format: needs a value, --format=adjacency or mat or csv"),
+    "no format": ({}, "--format: is needed, one of adjacency, mat, csv"),
     "odd format": ({"format": "xml"}, "format=xml: must be adjacency or mat or csv"),
-    "no output": ({"format": "csv", "input": "x", "output": ""}, "--output: needs a value"),
+    "no output": (
+        {"format": "csv", "input": "x", "output": ""},
+        "--output: is needed, such as --output=dataset/NAME",
+    ),
     "no test": ({"format": "adjacency", "train": "x"}, "is read from --train=FILE and --test=FILE"),
     "test of csv": (
         {"format": "csv", "input": "x", "test": "y"},
@@ -195,6 +199,7 @@ MALFORMED = {
     "commas": ("adjacency", b"1,2\n", "line 1: '1,2' is no id"),
     "long": ("adjacency", b"1 " + b"9" * 5000, "line 1: '99"),
     "no items": ("adjacency", b"1\n\n", "holds no interactions"),
+    "trained with": ("adjacency", b"1 2\n", "test=bad: has no pair that was not trained with"),
     "short": ("csv", b"a,b,1\nc,d\n", "line 2: 2 columns where the first line has 3"),
     "a column": ("csv", b"a\n", "line 1: 1 column; there must be a user, an item and"),
     "many": ("csv", b"a,b,1,2,3\n", "line 1: 5 columns; there must be"),
@@ -267,6 +272,17 @@ def test_held_out_is_a_share_of_every_user(counts, share, seed):
     found = np.bincount(user[drawn], minlength=len(counts))
     rounded = np.floor(share * counts + 0.5)
     assert (found == np.minimum(rounded, np.maximum(counts - 1, 0))).all()
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5)), max_size=60))
+def test_the_first_of_repeats_is_kept(pairs):
+    user, item = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    fields = {"rating": np.arange(len(pairs), dtype=float)}
+    interactions = Interactions(user, item, range(41), range(6), fields)
+    first = list(dict.fromkeys(pairs))
+    assert interactions.drop_repeats() == len(pairs) - len(first)
+    assert list(zip(interactions.user, interactions.item)) == first
+    assert interactions.fields["rating"].tolist() == [pairs.index(pair) for pair in first]
 
 
 def test_every_interaction_is_as_likely_to_be_held_out():

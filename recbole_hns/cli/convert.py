@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     values = typed(parse(arguments), OPTIONS)
     _check_given(values)
-    if values["output"].rstrip("/").endswith("ml-100k"):
+    if Path(values["output"]).name == "ml-100k":
         allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
         raise UserError.of("output", values["output"], allowed)
     with new_directory("output", values["output"]) as folder:
@@ -93,9 +94,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check_given(values: Mapping[str, Any]) -> None:
-    for key in ("format", "output"):
-        if not values[key]:
-            raise UserError(f"--{key}: needs a value, --{key}={OPTIONS[key].allowed}")
+    if values["format"] is None:
+        raise UserError(f"--format: is needed, one of {', '.join(SOURCES)}")
+    if not values["output"]:
+        raise UserError("--output: is needed, such as --output=dataset/NAME")
     sources = SOURCES[values["format"]]
     for key in ("train", "test", "input"):
         if (values[key] is not None) != (key in sources):
@@ -114,6 +116,8 @@ def _read(values: Mapping[str, Any]) -> Interactions:
 
 def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:
     if not (part == PARTS.index("test")).any():
+        if values["test"]:
+            raise UserError.of("test", values["test"], "has no pair that was not trained with")
         allowed = "no user has the 3 interactions of which one would be the test part"
         raise UserError.of("input", values["input"], allowed)
     if values["validation"] and not (part == PARTS.index("valid")).any():
