@@ -359,9 +359,8 @@ def read_config_files(paths: Sequence[str | os.PathLike[str]] | None) -> dict[st
     values: dict[str, Any] = {}
     for path in paths or ():
         packaged = properties_path(os.fspath(path))
-        values.update(
-            read_yaml(packaged if packaged.is_file() and not os.path.exists(path) else path)
-        )
+        use_packaged = packaged.is_file() and not os.path.exists(path)
+        values.update(read_yaml(packaged if use_packaged else path))
     return values
 
 

@@ -143,6 +143,7 @@ class HardNegativeTrainer(Trainer):
     ) -> float | tuple[float, ...]:
         """Train one epoch; returns the losses summed over its batches, as RecBole's."""
         start = time.perf_counter()
+        # from the epoch alone, so that a resumed run has it too
         decays = epoch_idx // self.config["lr_decay_step"]
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.config["lr_decay"] ** decays
