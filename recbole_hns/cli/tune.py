@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
 from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
 from recbole_hns.config import DEFAULTS
 from recbole_hns.tuning import tune
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
 
 WHEN_INTERRUPTED = "; --resume goes on, without the finished trials"
 
@@ -83,4 +86,9 @@ def main(arguments: Sequence[str]) -> int:
     named = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
     files = given.pop("config_files", "").split()
     results = tune(**named, **values, config_file_list=files, command_line=given)
+    return exit_status(results)
+
+
+def exit_status(results: ResultGrid) -> int:
+    """0 if any trial finished, else 1."""
     return 0 if any((result.metrics or {}).get("finished") for result in results) else 1

@@ -116,7 +116,7 @@ def tune(
     if not resume:
         write_yaml({**sweep._asdict(), "space": sweep.space.content}, folder / RECORD)
     start = time.perf_counter()
-    results, table = run_trials(job, config, splits, folder, scheduler)
+    results, table = run_trials(job, config, splits, folder / "trials.csv", scheduler)
     seconds = time.perf_counter() - start
     print(write_report(sweep, config, table, folder, seconds))
     return results

@@ -55,9 +55,13 @@ def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
 
 
 def run_trials(
-    job: Job, config: Config, splits: Mapping[int, Split], output: Path, scheduler: str | None
+    job: Job,
+    config: Config,
+    splits: Mapping[int, Split],
+    path: Path,
+    scheduler: str | None = None,
 ) -> tuple[ResultGrid, pd.DataFrame]:
-    """Train and test at every point of a job, keeping ``output/trials.csv`` up to date meanwhile.
+    """Train and test at every point of a job, keeping their table up to date meanwhile.
 
     The data is shared through Ray's object store, and processes are kept from trial to trial.
 
@@ -65,7 +69,7 @@ def run_trials(
         job: the trials.
         config: as :func:`prepared` returns it.
         splits: likewise.
-        output: a directory, where Ray's own files go too.
+        path: the table's file, beside which Ray's own files go.
         scheduler: ``asha`` or ``median`` ends hopeless trials early; None lets all come to their
             end.
 
@@ -75,7 +79,7 @@ def run_trials(
     Raises:
         UserError: if a cluster cannot be joined or has no room.
     """
-    table = TrialTable(job.points, job.files, output / "trials.csv")
+    table = TrialTable(job.points, job.files, path)
     with ray_session(job.resources), _quiet():
         data = {seed: ray.put(split) for seed, split in splits.items()}
         trainable = tune.with_parameters(train_trial, job=job, data=data)
@@ -91,7 +95,7 @@ def run_trials(
                 reuse_actors=True,
             ),
             run_config=RunConfig(
-                name="ray", storage_path=str(output), verbose=0, callbacks=[Progress(table)]
+                name="ray", storage_path=str(path.parent), verbose=0, callbacks=[Progress(table)]
             ),
         )
         results = tuner.fit()
