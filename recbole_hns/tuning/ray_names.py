@@ -21,6 +21,8 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # a trial that fails before its first evaluation has no score
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # trials that wait for a process; with Ray's 1, processes would start one after the other
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
     # a trial without a GPU need not see that there is one; asked about in every process otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
