@@ -48,6 +48,10 @@ def draw(trials: pd.DataFrame, parameter: str, drawn: bool = False) -> Figure:
     values = trials[parameter]
     if values.min() > 0 and values.max() >= LOGARITHMIC * values.min():
         panels[0, 0].set_xscale("log")
+    if not drawn:
+        ticks = sorted(values.unique())
+        panels[0, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+        panels[0, 0].minorticks_off()
     for panel, phase in zip(panels[:, 0], PHASES.values(), strict=True):
         panel.set_ylabel(phase)
     handles, labels = panels[0, 0].get_legend_handles_labels()

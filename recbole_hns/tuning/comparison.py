@@ -15,7 +15,7 @@ from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
 from recbole_hns.sampler import HardNegativeSampler, sampler_class
 from recbole_hns.sampler.specs import is_fixed, parse_specs
-from recbole_hns.tuning.cluster import Resources
+from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.comparison_page import latex, markdown
 from recbole_hns.tuning.space import searchable
 from recbole_hns.tuning.statistics import compared
@@ -106,8 +106,9 @@ def compare(
     from recbole_hns.tuning.trials import prepared, run_trials
 
     config, splits = prepared(job)
-    writable_directory("output", str(folder / "runs"))
-    results, runs = run_trials(job, config, splits, folder / RUNS)
+    with ray_session(job.resources):
+        writable_directory("output", str(folder / "runs"))
+        results, runs = run_trials(job, config, splits, folder / RUNS)
     print(_write(job, runs, folder))
     return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from tabulate import tabulate
@@ -47,7 +47,7 @@ def write_report(
             _best_table(ranked, list(best), metric),
             "",
             *lines,
-            f"files in {output}: trials.csv, best.yaml, trials/, {', '.join(figures)}",
+            f"files in {output}: {', '.join(['trials.csv', 'best.yaml', 'trials/', *figures])}",
             "the best again: recbole-hns run --config_files=" + shlex.quote(f"{output}/best.yaml"),
         ]
     return "\n".join(lines)
@@ -72,12 +72,9 @@ def _best_table(ranked: pd.DataFrame, parameters: list[str], metric: str) -> str
         "train_seconds": "training seconds",
     }
     shown = ranked.head(SHOWN)[list(columns)]
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
-    return tabulate(rows, headers=list(columns.values()), disable_numparse=True, stralign="right")
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    formats = ["", *["g" for _ in parameters], ".4f", ".4f", ".0f", ".1f"]
+    rows = list(shown.itertuples(index=False, name=None))
+    return tabulate(rows, headers=list(columns.values()), floatfmt=formats, numalign="right")
 
 
 def _counts(table: pd.DataFrame, seconds: float) -> str:

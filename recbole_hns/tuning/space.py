@@ -184,8 +184,8 @@ def space_path(params: str | os.PathLike[str] | None, sampler: str) -> Path:
         path = properties_path(f"tune/{sampler}.yaml")
         if not path.is_file():
             shipped = sorted(file.stem for file in properties_path("tune").glob("*.yaml"))
-            allowed = f"must be a YAML file; only {', '.join(shipped)} come with one"
-            raise UserError.of("params", "", allowed)
+            allowed = f"comes with no search space; give --params, or use {', '.join(shipped)}"
+            raise UserError.of("sampler", sampler, allowed)
         return path
     path = Path(params)
     if path.parts[:1] == ("properties",) and not path.exists():

@@ -13,7 +13,7 @@ from recbole_hns.config import DEFAULTS, given_keys, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory, write_yaml
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
-from recbole_hns.tuning.cluster import Resources
+from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.report import write_report
 from recbole_hns.tuning.space import Space, possible_points, read_space, space_path
 from recbole_hns.tuning.trial import Job
@@ -112,12 +112,13 @@ def tune(
     from recbole_hns.tuning.trials import prepared, run_trials
 
     config, splits = prepared(job)
-    writable_directory("output", str(folder / "trials"))
-    if not resume:
-        write_yaml({**sweep._asdict(), "space": sweep.space.content}, folder / RECORD)
-    start = time.perf_counter()
-    results, table = run_trials(job, config, splits, folder / "trials.csv", scheduler)
-    seconds = time.perf_counter() - start
+    with ray_session(job.resources):
+        writable_directory("output", str(folder / "trials"))
+        if not resume:
+            write_yaml({**sweep._asdict(), "space": sweep.space.content}, folder / RECORD)
+        start = time.perf_counter()
+        results, table = run_trials(job, config, splits, folder / "trials.csv", scheduler)
+        seconds = time.perf_counter() - start
     print(write_report(sweep, config, table, folder, seconds))
     return results
 

@@ -74,7 +74,9 @@ class TrialTable:
 
     def write(self) -> None:
         """Replace the file."""
-        content = self.frame().to_csv(index=False).encode()
+        # a number of epochs is whole also where another trial has none
+        whole = {"convert_string": False, "convert_boolean": False, "convert_floating": False}
+        content = self.frame().convert_dtypes(**whole).to_csv(index=False).encode()
         replace_file(self._path, lambda file: file.write(content))
 
     def line(self, point: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 from recbole_hns.config import Config
 from recbole_hns.data import Split, create_dataset, data_loaders, split_dataset
 from recbole_hns.errors import UserError
-from recbole_hns.tuning.cluster import check_address, ray_session
+from recbole_hns.tuning.cluster import check_address
 from recbole_hns.tuning.ray_names import (
     ASHAScheduler,
     MedianStoppingRule,
@@ -61,7 +61,7 @@ def run_trials(
     path: Path,
     scheduler: str | None = None,
 ) -> tuple[ResultGrid, pd.DataFrame]:
-    """Train and test at every point of a job, keeping their table up to date meanwhile.
+    """Train and test at every point of a job, in a Ray session; their table is kept up to date.
 
     The data is shared through Ray's object store, and processes are kept from trial to trial.
 
@@ -75,12 +75,9 @@ def run_trials(
 
     Returns:
         Ray's ``ResultGrid``, and the table of the trials.
-
-    Raises:
-        UserError: if a cluster cannot be joined or has no room.
     """
     table = TrialTable(job.points, job.files, path)
-    with ray_session(job.resources), _quiet():
+    with _quiet():
         data = {seed: ray.put(split) for seed, split in splits.items()}
         trainable = tune.with_parameters(train_trial, job=job, data=data)
         tuner = tune.Tuner(
