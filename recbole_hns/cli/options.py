@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from recbole_hns.config import literal
+from recbole_hns.config import RECBOLE_KEYS, literal
 from recbole_hns.errors import UserError
 from recbole_hns.sampler.parameters import Hyperparameter
 
@@ -69,14 +69,14 @@ def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dic
 
 
 def refuse_misspelt(given: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> None:
-    """Refuse what looks like an option of a command, whose other keys are the config's.
+    """Refuse what looks like an option of a command and is no well-known key of the config's.
 
     Raises:
         UserError: for the first key that is nearly one of ``known``.
     """
     for key, value in given.items():
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-        if close:
+        if close and key not in RECBOLE_KEYS:
             raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
 
 

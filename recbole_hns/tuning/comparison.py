@@ -82,7 +82,7 @@ def compare(
         free = searchable(cls, keys["model"])
         values = {
             **_for_sampler(cls, in_files),
-            **{key: value for key, value in own[name].items() if key not in over_files},
+            **{key: value for key, value in own.get(name, {}).items() if key not in over_files},
             **_for_sampler(cls, over_files),
         }
         for key, value in specs[name].items():
@@ -145,15 +145,15 @@ def _settings(
         UserError: for a file of no sampler that is compared, or of one that another file is of, or
             where files differ in what is the same for all samplers and not in ``given``.
     """
-    own: dict[str, dict[str, Any]] = {name: {} for name in classes}
+    own: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     for path in files:
         values = read_yaml(path, key="settings")
         name = values.pop("sampler", None)
-        if name not in own:
-            allowed = f"its sampler, {name}, must be one of {', '.join(own)}"
+        if name not in classes:
+            allowed = f"its sampler, {name}, must be one of {', '.join(classes)}"
             raise UserError.of("settings", path, allowed)
-        if own[name]:
+        if name in own:
             raise UserError.of("settings", path, f"another file has settings of {name}")
         model = given.get("model", values.get("model", DEFAULTS["model"]))
         free = searchable(classes[name], model)

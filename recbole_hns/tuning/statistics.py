@@ -18,6 +18,9 @@ COLUMNS = (
     "p_value",
 )
 
+#: Of the differences' size: what they may vary by and still count as all the same.
+ROUNDING = 1e-9
+
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Statistics of each test metric, one row for a metric and a sampler.
@@ -65,7 +68,8 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p_value(first: pd.Series, second: pd.Series) -> float | None:
-    """Of the paired t-test; None where the differences do not vary, or there is only one."""
-    if (first - second).nunique() < 2:
+    """Of the paired t-test; None where the differences vary by rounding only, or there is one."""
+    differences = first - second
+    if not differences.max() - differences.min() > ROUNDING * differences.abs().max():
         return None
     return float(ttest_rel(first, second).pvalue)

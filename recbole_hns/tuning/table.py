@@ -69,14 +69,13 @@ class TrialTable:
 
     def frame(self) -> pd.DataFrame:
         """The table."""
-        frame = pd.DataFrame(self._rows)
+        # as objects, whole numbers stay whole where other trials have none
+        frame = pd.DataFrame(self._rows, dtype=object)
         return frame[[*frame.columns.drop("result_file"), "result_file"]]
 
     def write(self) -> None:
         """Replace the file."""
-        # a number of epochs is whole also where another trial has none
-        whole = {"convert_string": False, "convert_boolean": False, "convert_floating": False}
-        content = self.frame().convert_dtypes(**whole).to_csv(index=False).encode()
+        content = self.frame().to_csv(index=False).encode()
         replace_file(self._path, lambda file: file.write(content))
 
     def line(self, point: Mapping[str, Any]) -> str:

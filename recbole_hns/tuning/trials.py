@@ -99,7 +99,7 @@ def run_trials(
     for result in results:
         table.put(result.config, result.metrics or {}, result.error)
     table.write()
-    return results, table.frame()
+    return results, table.frame().infer_objects()
 
 
 class Points(Searcher):
@@ -147,7 +147,7 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Called by Ray when a trial has failed."""
-        self._end(trial, "failed")
+        self._end(trial, "its process ended")
 
     def _end(self, trial: Any, error: str | None) -> None:
         self._table.put(trial.config, trial.last_result, error)
