@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,7 +47,8 @@ def session(tmp_path_factory):
         patch.syspath_prepend(folder)
         paths = [str(Path(recbole_hns.__file__).parents[1]), str(folder)]
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        # one process: each takes seconds to import what it needs
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
 
@@ -118,7 +120,7 @@ def test_the_result_grid_and_a_sampler_of_the_user(toy):
     assert len(results) == len(table) == 2
     assert results.num_errors == 0
     for result in results:
-        row = table[table["reg_weight"] == pytest.approx(result.config["reg_weight"])].iloc[0]
+        row = table[np.isclose(table["reg_weight"], result.config["reg_weight"])].iloc[0]
         assert result.metrics["valid_ndcg@10"] == row["valid_ndcg@10"] == result.metrics["score"]
     assert results.get_best_result().metrics["score"] == table["score"].max()
     again = run(config_file_list=["ranked/best.yaml"])
@@ -175,7 +177,7 @@ def test_a_scheduler_ends_hopeless_trials(toy):
 
 def test_sigkill_and_resume(toy):
     """The driver killed as hard as can be: what is finished stays, and is not trained again."""
-    keys = {**SHORT, **toy, "epochs": 300, "stopping_step": 1000}
+    keys = {**SHORT, **toy, "epochs": 100, "stopping_step": 1000}
     Path("space.yaml").write_text("candidate_num: [2, 3, 4, 5]\n")
     command = ["tune", "--sampler=dns", "--params=space.yaml", *arguments(keys)]
     environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
@@ -199,7 +201,7 @@ def test_sigkill_and_resume(toy):
     table = trials()
     assert list(table["candidate_num"]) == [2, 3, 4, 5]
     assert set(table["status"]) == {"finished"}
-    assert (table["epochs"] == 300).all()
+    assert (table["epochs"] == 100).all()
     for path in finished:
         assert path.stat().st_mtime_ns == written[path]
 
@@ -213,7 +215,7 @@ def test_resume_goes_on_with_the_same_sweep_only(toy):
         tune(config_dict={**keys, "epochs": 5}, resume=True)
     with pytest.raises(UserError, match="sampler=rns: the sweep was started with dns"):
         tune(sampler="rns", resume=True)
-    with pytest.raises(UserError, match="params=.*another search space"):
+    with pytest.raises(UserError, match="started with another search space"):
         tune(params={"candidate_num": [3]}, resume=True)
 
 
@@ -256,7 +258,7 @@ MISTAKES = {
     "metric": ("tune --sampler=dns --valid_metric=NDCG@7", ["valid_metric=NDCG@7: its K must"]),
     "metric 2": ("tune --sampler=dns --valid_metric=MAP@10", ["valid_metric=MAP@10: its metric"]),
     "no validation": ("tune --sampler=dns --eval_step=0", ["eval_step=0: must be > 0"]),
-    "threads": ("tune --sampler=dns --cpus_per_trial=3", ["cpus_per_trial=3: must be <= 2"]),
+    "threads": ("tune --sampler=dns --cpus_per_trial=3", ["cpus_per_trial=3: must be <= 1"]),
     "gpus": ("tune --sampler=dns --gpus_per_trial=9", ["gpus_per_trial=9.0: must be <= "]),
     "no space": ("tune --sampler=rns", ["sampler=rns: comes with no search space"]),
     "misspelt": ("tune --sampler=dns --schedular=asha", ["did you mean --scheduler?"]),
@@ -272,14 +274,6 @@ MISTAKES = {
         "compare --samplers=rns,dns --settings=best.yaml",
         ["settings=best.yaml: its sampler, ahns, must be one of rns, dns"],
     ),
-    "settings differ": (
-        "compare --samplers=ahns,dns --settings=best.yaml --settings=other.yaml",
-        ["settings=other.yaml: given twice"],
-    ),
-    "settings of another data set": (
-        "compare --samplers=ahns,dns --settings=best.yaml,other.yaml",
-        ["settings=best.yaml,other.yaml: cannot be read"],
-    ),
 }
 
 
@@ -289,7 +283,6 @@ def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
     Path("empty.yaml").write_text("candidate_num: []\n")
     Path("none.yaml").write_text("dns_m: [300]\n")
     Path("best.yaml").write_text("sampler: ahns\ndataset: a\n")
-    Path("other.yaml").write_text("sampler: dns\ndataset: b\n")
     before = set(tmp_path.rglob("*"))
     given, expected = MISTAKES[name]
     assert main(given.split()) == 2
@@ -312,8 +305,6 @@ def test_settings_files_have_to_agree_on_what_is_shared():
 
 
 def test_an_address_where_something_else_answers(capfd):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert main(["tune", "--sampler=dns", f"--address={address}"]) == 2

@@ -212,7 +212,8 @@ def read_space(
     if not isinstance(constraints, list):
         raise UserError.of("constraints", constraints, "must be a list of comparisons")
     if not content:
-        raise UserError.of("params", source, "must name at least one parameter with its values")
+        allowed = "must name at least one parameter that is not given elsewhere, with its values"
+        raise UserError.of("params", source, allowed)
     grids: dict[str, list[Any]] = {}
     distributions: dict[str, Distribution] = {}
     for name, value in content.items():
