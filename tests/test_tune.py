@@ -129,9 +129,9 @@ def test_the_result_grid_and_a_sampler_of_the_user(toy):
 
 
 def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
-    params = {"learning_rate": [1e38, 0.01]}
+    params = {"learning_rate": [0.01, 1e38]}
     results = tune(sampler="rns", params=params, config_dict={**SHORT, **toy})
-    failed, finished = trials().to_dict("records")
+    finished, failed = trials().to_dict("records")
     assert failed["status"] == "failed"
     assert failed["error"] == "ValueError: Training loss is nan"
     assert np.isnan(failed["score"])
@@ -142,11 +142,11 @@ def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
     assert "failed, ValueError: Training loss is nan" in capsys.readouterr().out
 
     # resumed, it is tried again, and the other is not
-    before = Path("tune/trials/001.json").stat().st_mtime_ns
+    before = Path("tune/trials/000.json").stat().st_mtime_ns
     assert main(["tune", "--resume"]) == 0
-    assert Path("tune/trials/001.json").stat().st_mtime_ns == before
-    assert list(trials()["status"]) == ["failed", "finished"]
-    assert trials()["score"][1] == finished["score"]
+    assert Path("tune/trials/000.json").stat().st_mtime_ns == before
+    assert list(trials()["status"]) == ["finished", "failed"]
+    assert trials()["score"][0] == finished["score"]
 
 
 def test_no_trial_finished(toy, capsys):
