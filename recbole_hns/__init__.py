@@ -1,5 +1,7 @@
 """Hard negative sampling for RecBole."""
 
+from typing import Any
+
 from recbole_hns import compat
 
 compat.mend()
@@ -19,4 +21,14 @@ __all__ = [
     "load_data_and_model",
     "register_sampler",
     "run",
+    "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Ray takes a second to import, which only sweeps should
+    if name == "tune":
+        from recbole_hns.tuning import tune
+
+        return tune
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

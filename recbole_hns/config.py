@@ -177,18 +177,12 @@ class Config(RecBoleConfig):
             name = self.external_config_dict.get("sampler", DEFAULTS["sampler"])
         self._sampler_class = sampler_class(name)
         self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
-        defaults = properties_path(f"sampler/{self._sampler_class.name}.yaml")
-        self._sampler_defaults = read_yaml(defaults) if defaults.is_file() else {}
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         self._check_keys()
         given = self.external_config_dict
         own = self._sampler_class.hyperparameters
-        values = {**self._sampler_defaults, **{key: given[key] for key in own if key in given}}
-        hardness = self._sampler_class.hardness_key
-        if values.get("opauc_beta") is not None and hardness not in given:
-            values.pop(hardness, None)
-        self.sampler = self._sampler_class(**values)
+        self.sampler = self._sampler_class(**sampler_values(self._sampler_class, given))
         final = super()._get_final_config_dict()
         # what opauc_beta sets shows as set
         final.update({key: getattr(self.sampler, key) for key in own})
@@ -326,6 +320,16 @@ def given_keys(
     return values
 
 
+def sampler_values(cls: type[HardNegativeSampler], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What to make a sampler with: its defaults, and what ``given`` has of its keys over them."""
+    defaults = properties_path(f"sampler/{cls.name}.yaml")
+    values = read_yaml(defaults) if defaults.is_file() else {}
+    values.update({key: given[key] for key in cls.hyperparameters if key in given})
+    if values.get("opauc_beta") is not None and cls.hardness_key not in given:
+        values.pop(cls.hardness_key, None)
+    return values
+
+
 def sampler_keys() -> dict[str, Hyperparameter]:
     """The hyperparameters of all registered samplers; for a shared key, the most general."""
     keys = dict(HardNegativeSampler.hyperparameters)
@@ -364,8 +368,12 @@ def read_config_files(paths: Sequence[str | os.PathLike[str]] | None) -> dict[st
     return values
 
 
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: str | os.PathLike[str], key: str = "config_files") -> dict[str, Any]:
     """The keys and values of a YAML file; none for an empty one.
+
+    Args:
+        path: the file.
+        key: what named the file, for the error message.
 
     Raises:
         UserError: if it cannot be read, does not parse or holds no mapping.
@@ -374,13 +382,13 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             values = yaml.load(file, Loader=YamlLoader)
     except OSError as error:
-        raise UserError.of("config_files", path, f"cannot be read: {error.strerror}") from None
+        raise UserError.of(key, path, f"cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError.of("config_files", path, f"is not valid YAML: {error}") from None
+        raise UserError.of(key, path, f"is not valid YAML: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError.of("config_files", path, "must hold keys and values")
+        raise UserError.of(key, path, "must hold keys and values")
     return values
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import yaml
 
 from recbole_hns.errors import UserError
 
@@ -42,6 +44,12 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], obje
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_yaml(values: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Replace the file at ``path`` by ``values``, which must be plain data, in their order."""
+    content = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode()
+    replace_file(path, lambda file: file.write(content))
 
 
 def writable_directory(key: str, path: str) -> Path:

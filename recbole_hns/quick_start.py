@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
 from recbole_hns.protocol import PAPER_NOTE, Protocol
+from recbole_hns.record import RunRecord
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 from recbole_hns.trainer import get_trainer
 
@@ -93,16 +94,47 @@ def run(
 
     data = create_dataset(config)
     logger.info(data)
-    train_data, valid_data, test_data = data_preparation(config, data)
+    return train_and_test(config, data_preparation(config, data), saved, resume)
 
+
+def train_and_test(
+    config: Config,
+    loaders: tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader],
+    saved: bool = True,
+    resume: str | os.PathLike[str] | None = None,
+    result_file: Path | None = None,
+    on_evaluation: Callable[[RunRecord], object] | None = None,
+) -> dict[str, Any]:
+    """The second half of :func:`run`, on data that is already prepared.
+
+    Args:
+        config: the config.
+        loaders: of training, validation and test.
+        saved: as in :func:`run`.
+        resume: as in :func:`run`.
+        result_file: where to write the result file, alone, the best parameters being kept in
+            memory; default beside a checkpoint in ``checkpoint_dir``.
+        on_evaluation: called after every evaluation with what the run has done so far.
+
+    Returns:
+        As :func:`run`.
+    """
+    logger = getLogger()
+    train_data, valid_data, test_data = loaders
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = build_model(config, train_data._dataset)
     logger.info(network)
     trainer = get_trainer(config["model"])(config, network)
     if resume is not None:
         trainer.resume_checkpoint(resume)
+    if result_file is not None:
+        trainer.write_only_results(result_file)
     best_valid_score, best_valid_result = trainer.fit(
-        train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+        train_data,
+        valid_data,
+        saved=saved,
+        show_progress=config["show_progress"],
+        callback_fn=on_evaluation and (lambda *_: on_evaluation(trainer.record)),
     )
     test_result = trainer.evaluate(
         test_data, load_best_model=saved, show_progress=config["show_progress"]
@@ -112,7 +144,7 @@ def run(
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
     logger.info("\n" + result_table(best_valid_result, test_result, config["protocol"]))
-    if saved:
+    if saved and result_file is None:
         logger.info(f"checkpoint : {trainer.saved_model_file}")
         logger.info(f"result file: {trainer.record.path}")
     return {

@@ -46,10 +46,13 @@ class RunRecord:
         if config["protocol"] == "paper":
             self._header["note"] = PAPER_NOTE
 
+    def content(self) -> dict[str, Any]:
+        """What the file holds, as plain data with None for a number that is not finite."""
+        return _finite(plain({**self._header, **self.results, "epochs": self.epochs}))
+
     def write(self) -> None:
         """Replace the file."""
-        content = {**self._header, **self.results, "epochs": self.epochs}
-        text = json.dumps(_finite(plain(content)), indent=1, allow_nan=False)
+        text = json.dumps(self.content(), indent=1, allow_nan=False)
         replace_file(self.path, lambda file: file.write(text.encode() + b"\n"))
 
 

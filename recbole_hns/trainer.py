@@ -78,7 +78,7 @@ class HardNegativeTrainer(Trainer):
         name = f"{config['model']}-{self.sampler.name}-{get_local_time()}-{secrets.token_hex(3)}"
         self._name_files(Path(self.checkpoint_dir) / f"{name}.pth")
         self.hardness: float | None = None
-        self._saved = False
+        self._saved, self._keeps_checkpoint = False, True
         self._best: dict[str, Any] | None = None
         self._best_epoch = -1
         self._loader_state: Tensor | None = None
@@ -95,6 +95,14 @@ class HardNegativeTrainer(Trainer):
     def _name_files(self, checkpoint: Path) -> None:
         self.saved_model_file = str(checkpoint)
         self.record = RunRecord(checkpoint.with_suffix(".json"), self.config.final_config_dict)
+
+    def write_only_results(self, path: Path) -> None:
+        """Have :meth:`fit` write the result file ``path`` and no checkpoint.
+
+        The best parameters stay in memory, where :meth:`evaluate` takes them from.
+        """
+        self._name_files(path.with_suffix(".pth"))
+        self._keeps_checkpoint = False
 
     # --- training -------------------------------------------------------------------------------
 
@@ -286,6 +294,21 @@ class HardNegativeTrainer(Trainer):
         self.record.epochs[-1].update(plain(valid_result))
         return valid_score, valid_result
 
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | os.PathLike[str] | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """Evaluate, as RecBole's; without a checkpoint, with the best parameters in memory."""
+        if load_best_model and not model_file and not self._keeps_checkpoint:
+            self.model.load_state_dict(self._best["state_dict"])
+            other = _copied(self._best["other_parameter"], self.device)
+            self.model.load_other_parameter(other)
+            load_best_model = False
+        return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+
     # --- files ----------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -308,9 +331,11 @@ class HardNegativeTrainer(Trainer):
     def _end_epoch(self, epoch: int) -> None:
         """Replace the checkpoint and the result file."""
         self._record_best()
-        if self._saved:
+        if not self._saved:
+            return
+        if self._keeps_checkpoint:
             save_checkpoint(self._state(epoch), self.saved_model_file)
-            self.record.write()
+        self.record.write()
 
     def _record_best(self) -> None:
         self.record.results.update(
@@ -398,8 +423,8 @@ def get_trainer(model_name: str) -> type[HardNegativeTrainer]:
     return HardNegativeNCLTrainer if model_name == "NCL" else HardNegativeTrainer
 
 
-def _copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
+def _copied(tensors: Mapping[str, Any], device: torch.device | str = "cpu") -> dict[str, Any]:
     return {
-        key: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+        key: value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
         for key, value in tensors.items()
     }

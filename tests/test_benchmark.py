@@ -21,7 +21,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hns.benchmark import startup
-from recbole_hns.benchmark.entries import entries, parse_specs
+from recbole_hns.benchmark.entries import entries
 from recbole_hns.benchmark.memory import PeakMemory
 from recbole_hns.benchmark.report import timing_table
 from recbole_hns.benchmark.synthetic import Sizes, synthetic_pairs, write_synthetic
@@ -33,6 +33,7 @@ from recbole_hns.config import Config
 from recbole_hns.data import CandidateSampler, create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import build_model
+from recbole_hns.sampler.specs import parse_specs
 from recbole_hns.trainer import HardNegativeTrainer, get_trainer
 
 TINY = "--synthetic=20,30,200"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-from recbole_hns.config import Config, literal
+from recbole_hns.config import Config
 from recbole_hns.errors import UserError
 from recbole_hns.sampler import HardNegativeSampler, sampler_class
+from recbole_hns.sampler.specs import is_fixed, parse_specs, without_fixed
 
 #: RecBole's own ways to choose a negative: ``train_neg_sample_args`` with ``dynamic`` off and on.
 RECBOLE = ("uniform", "dynamic")
-
-#: Between specs and between their keys: spaces and commas, those inside brackets excepted.
-PIECE = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")
 
 
 @dataclass(frozen=True)
@@ -64,38 +61,14 @@ def entries(values: Mapping[str, Any], samplers: str, recbole: str) -> list[Entr
     return found
 
 
-def parse_specs(option: str, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Names and keys of specs, ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``, in their order.
-
-    Specs are separated by spaces or commas. ``package.module:Class`` is a name too.
-
-    Raises:
-        UserError: for a key without a name before it, or without a value.
-    """
-    specs: list[tuple[str, dict[str, Any]]] = []
-    for piece in PIECE.findall(text):
-        start, equals, value = piece.partition("=")
-        key = start
-        if not equals:
-            specs.append((piece, {}))
-            continue
-        if ":" in start:
-            name, _, key = start.rpartition(":")
-            specs.append((name, {}))
-        if not (specs and specs[-1][0] and key and value):
-            raise UserError.of(option, text, f"{piece} must be NAME:KEY=VALUE or KEY=VALUE")
-        specs[-1][1][key] = literal(value)
-    return specs
-
-
 def _sampler_entry(values: Mapping[str, Any], name: str, keys: Mapping[str, Any]) -> Entry:
     cls = sampler_class(name)
     own = cls.hyperparameters
     for key, value in keys.items():
         if key not in own:
             raise UserError.of(key, value, f"sampler {name} has only {', '.join(own)}")
-    config = Config(sampler=name, config_dict={**_shared(values, cls), **keys})
-    number = None if _is_fixed(cls, "candidate_num") else config.sampler.candidate_num
+    config = Config(sampler=name, config_dict={**without_fixed(values, cls), **keys})
+    number = None if is_fixed(cls, "candidate_num") else config.sampler.candidate_num
     settings = [] if number is None else [f"N={number}"]
     settings += [f"{key}={value}" for key, value in keys.items() if key != "candidate_num"]
     label = f"{name} ({', '.join(settings)})" if settings else name
@@ -123,7 +96,7 @@ def _recbole_entries(
 
 def _recbole_entry(values: Mapping[str, Any], candidate_num: int | None) -> Entry:
     """RecBole's ``uniform``, or its ``dynamic`` with a number of candidates."""
-    config = Config(sampler="rns", config_dict=_shared(values, sampler_class("rns")))
+    config = Config(sampler="rns", config_dict=without_fixed(values, sampler_class("rns")))
     # not among the keys, where it would be refused in favour of a sampler
     config["train_neg_sample_args"] = {
         "distribution": "uniform",
@@ -139,15 +112,3 @@ def _recbole_entry(values: Mapping[str, Any], candidate_num: int | None) -> Entr
 def recbole_label(candidate_num: int | None) -> str:
     """Label of RecBole's ``dynamic`` with a number of candidates, of ``uniform`` with none."""
     return "RecBole uniform" if candidate_num is None else f"RecBole dynamic (N={candidate_num})"
-
-
-def _shared(values: Mapping[str, Any], cls: type[HardNegativeSampler]) -> dict[str, Any]:
-    """``values`` without the keys that a sampler has but leaves no choice in."""
-    return {key: value for key, value in values.items() if not _is_fixed(cls, key)}
-
-
-def _is_fixed(cls: type[HardNegativeSampler], key: str) -> bool:
-    if key not in cls.hyperparameters:
-        return False
-    annotation = cls.hyperparameters[key].field.annotation
-    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 #: Subcommands and what they do. Each is a module here with ``main(arguments)``.
 COMMANDS = {
     "run": "train and test a RecBole model with a sampler",
+    "tune": "search hyperparameters, such as a sampler's hardness, with Ray Tune",
+    "compare": "samplers over several seeds, with a table and a test of significance",
     "convert": "the field's data formats to RecBole's, with a ready split",
     "benchmark": "what training with samplers costs, beside RecBole's own",
     "simulate": "correlation of OPAUC with top-K metrics over random rankings",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
 from recbole_hns.benchmark.timing import copy_rate, time_epochs
 from recbole_hns.benchmark.training import warm_up_process
 from recbole_hns.benchmark.until import Target, train_until
-from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
 from recbole_hns.config import DEFAULTS, given_keys
 from recbole_hns.data import create_dataset
 from recbole_hns.errors import UserError
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     given = parse(arguments)
     values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
-    _check_spelling(given)
+    refuse_misspelt(given, OPTIONS)
     target = Target.parse(values["until"]) if values["until"] is not None else None
     if target and values["startup"]:
         raise UserError.of("startup", True, "cannot go with --until")
@@ -209,14 +208,6 @@ def _config_keys(given: dict[str, str], folder: Path) -> dict[str, Any]:
     if isinstance(data_path, str):
         keys["data_path"] = os.path.abspath(data_path)
     return keys
-
-
-def _check_spelling(given: Mapping[str, str]) -> None:
-    """Refuse what looks like an option of this command; other keys are the config's."""
-    for key, value in given.items():
-        close = difflib.get_close_matches(key, OPTIONS, n=1, cutoff=0.8)
-        if close:
-            raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
 
 
 def _tell_unused(found: Sequence[Entry]) -> None:

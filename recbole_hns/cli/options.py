@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from recbole_hns.config import literal
+from recbole_hns.config import RUN_KEYS, literal
 from recbole_hns.errors import UserError
 from recbole_hns.sampler.parameters import Hyperparameter
 
 
-def parse(arguments: Sequence[str], positional: list[str] | None = None) -> dict[str, str]:
+def parse(
+    arguments: Sequence[str], positional: list[str] | None = None, flags: Collection[str] = ()
+) -> dict[str, str]:
     """Keys and values of ``--key=value`` or ``--key value``.
 
     Args:
         arguments: those of the command line.
         positional: takes the arguments that belong to no key; None allows none.
+        flags: keys that need no value, ``--key`` alone being ``--key=true``.
 
     Raises:
         UserError: for anything else, or a key with two values.
@@ -32,9 +35,10 @@ def parse(arguments: Sequence[str], positional: list[str] | None = None) -> dict
         if not argument.startswith("--") or not key:
             raise UserError(f"{argument}: options have the form --key=value")
         if not equals:
-            if not rest or rest[0].startswith("--"):
+            alone = not rest or rest[0].startswith("--")
+            if alone and key not in flags:
                 raise UserError(f"--{key}: needs a value, --{key}=VALUE")
-            value = rest.pop(0)
+            value = "true" if alone else rest.pop(0)
         if values.get(key, value) != value:
             raise UserError.of(key, value, f"given twice, before as {values[key]}")
         values[key] = value
@@ -62,6 +66,18 @@ def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dic
         value = text if known[key].field.annotation is str else literal(text)
         checked[key] = known[key].check(value)
     return checked
+
+
+def refuse_misspelt(given: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> None:
+    """Refuse what looks like an option of a command and is no well-known key of the config's.
+
+    Raises:
+        UserError: for the first key that is nearly one of ``known``.
+    """
+    for key, value in given.items():
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        if close and key not in RUN_KEYS:
+            raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
 
 
 def option_help(known: Mapping[str, Hyperparameter]) -> str:

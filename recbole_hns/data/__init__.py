@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import pandas as pd
@@ -25,7 +25,30 @@ if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
     from recbole.data.dataset import Dataset
 
-__all__ = ["CandidateSampler", "create_dataset", "data_preparation"]
+__all__ = [
+    "CandidateSampler",
+    "Split",
+    "create_dataset",
+    "data_loaders",
+    "data_preparation",
+    "split_dataset",
+]
+
+
+class Split(NamedTuple):
+    """A data set after its split, which runs that differ in training only can share.
+
+    Attributes:
+        train: interactions to train with.
+        valid: those to choose by.
+        test: those to report.
+        sampler: draws candidates and evaluation negatives of all three.
+    """
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+    sampler: CandidateSampler
 
 
 def create_dataset(config: Config) -> Dataset:
@@ -65,40 +88,12 @@ def data_preparation(
         UserError: if the split fails, a part of it is empty, a user has no negative item, or there
             are fewer items than ``topk``.
     """
-    phases = ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
     loaders = recbole_data.load_split_dataloaders(config)
     # RecBole compares the other settings
-    if loaders is not None and loaders[0]._sampler.phases == phases:
+    if loaders is not None and loaders[0]._sampler.phases == _phases(config):
         dataset._change_feat_format()
         return loaders
-    try:
-        train, valid, test = split(config, dataset)
-        parts = {"train": train, "valid": valid, "test": test}
-        sampler = CandidateSampler(phases, [parts[phase] for phase in phases])
-        train_sampler = sampler.set_phase("train")
-        ours = config.sampler
-        train_sampler.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
-    except Exception as error:
-        raise _unusable(config, error) from error
-    for phase, part in (("training", train), ("test", test)):
-        if not len(part):
-            raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
-    if max(config["topk"]) >= dataset.item_num:
-        allowed = f"must be <= {dataset.item_num - 1}, the number of items"
-        raise UserError.of("topk", config["topk"], allowed)
-
-    train_loader = recbole_data.get_dataloader(config, "train")
-    loaders = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
-    for phase in phases[1:]:
-        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
-        phase_sampler = None
-        if distribution != "none":
-            phase_sampler = sampler.with_distribution(distribution, 1.0).set_phase(phase)
-        full = config["eval_args"]["mode"][phase] == "full"
-        loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-        loaders.append(loader(config, parts[phase], phase_sampler))
-    if valid is test:
-        loaders.append(copy.copy(loaders[-1]))
+    loaders = data_loaders(config, split_dataset(config, dataset))
     if config["save_dataloaders"]:
         generators = [loader.generator for loader in loaders]
         recbole_data.save_split_dataloaders(config, loaders)
@@ -120,7 +115,64 @@ def data_preparation(
         + set_color(" eval_args", "cyan")
         + set_color(f" = [{config['eval_args']}]", "yellow")
     )
-    return tuple(loaders)
+    return loaders
+
+
+def split_dataset(config: Config, dataset: Dataset) -> Split:
+    """Split the data set, by the config's seed where the split is random.
+
+    Raises:
+        UserError: if the split fails or a part of it is empty.
+    """
+    try:
+        train, valid, test = split(config, dataset)
+        parts = {"train": train, "valid": valid, "test": test}
+        phases = _phases(config)
+        sampler = CandidateSampler(phases, [parts[phase] for phase in phases])
+    except Exception as error:
+        raise _unusable(config, error) from error
+    for phase, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
+    return Split(train, valid, test, sampler)
+
+
+def data_loaders(
+    config: Config, split: Split
+) -> tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]:
+    """The data loaders of training, validation and test.
+
+    Raises:
+        UserError: if a user has no negative item, or there are fewer items than ``topk``.
+    """
+    train_sampler = split.sampler.set_phase("train")
+    ours = config.sampler
+    try:
+        train_sampler.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
+    except Exception as error:
+        raise _unusable(config, error) from error
+    if max(config["topk"]) >= split.train.item_num:
+        allowed = f"must be <= {split.train.item_num - 1}, the number of items"
+        raise UserError.of("topk", config["topk"], allowed)
+
+    train_loader = recbole_data.get_dataloader(config, "train")
+    loaders = [train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])]
+    for phase in split.sampler.phases[1:]:
+        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
+        phase_sampler = None
+        if distribution != "none":
+            phase_sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
+        full = config["eval_args"]["mode"][phase] == "full"
+        loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+        loaders.append(loader(config, getattr(split, phase), phase_sampler))
+    if len(loaders) == 2:  # the test part serves for validation too
+        loaders.append(copy.copy(loaders[-1]))
+    train_data, valid_data, test_data = loaders
+    return train_data, valid_data, test_data
+
+
+def _phases(config: Config) -> list[str]:
+    return ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
 
 
 def _unusable(config: Config, error: Exception) -> UserError:

@@ -1,0 +1,70 @@
+"""``recbole-hns compare``: samplers over seeds, with a table and a test of significance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, PositiveInt
+
+from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
+from recbole_hns.cli.tune import RESOURCES, exit_status
+from recbole_hns.config import DEFAULTS
+from recbole_hns.tuning.cluster import Resources
+from recbole_hns.tuning.comparison import compare
+
+OPTIONS = {
+    **options(
+        samplers=(
+            str,
+            Field("rns,dns,dns_mn,softmax_v,ahns", min_length=1, description="specs, see above"),
+        ),
+        seeds=(PositiveInt, Field(5, description="runs of each, from the config's seed upwards")),
+        settings=(
+            str,
+            Field("", description="YAML files of one sampler each, such as best.yaml of a sweep"),
+        ),
+        output=(str, Field("comparison", min_length=1, description="directory for the files")),
+    ),
+    **RESOURCES,
+}
+
+USAGE = """\
+usage: recbole-hns compare [--model={model}] [--dataset={dataset}] [--samplers=A,B,C] [--seeds=5]
+                           [--settings="A.yaml B.yaml"] [--KEY=VALUE ...]
+
+Train and test samplers with several seeds, as trials on Ray, and write a table of the test metrics
+as table.md, .csv and .tex: mean and standard deviation, the best in bold, the second underlined,
+the improvement of the best over the second and the p-value of a paired t-test between them.
+With one seed all samplers have the same split and initial model. Each run leaves its result file.
+
+A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=50"
+Specs are separated by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any
+key of RecBole's or of the samplers', for all that have it; so is --config_files="A B", YAML files.
+A spec goes over --KEY=VALUE, that over --settings, that over --config_files.
+
+Options, with their defaults and what is allowed:
+
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the comparison; returns the exit status, 1 if no run finished."""
+    if "--help" in arguments or "-h" in arguments:
+        print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
+        return 0
+    given = parse(arguments)
+    values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
+    refuse_misspelt(given, OPTIONS)
+    resources = Resources(**{key: values.pop(key) for key in RESOURCES})
+    named = {key: given.pop(key, None) for key in ("model", "dataset")}
+    files = given.pop("config_files", "").split()
+    settings = values.pop("settings").split()
+    results = compare(
+        **named,
+        **values,
+        config_file_list=files,
+        settings=settings,
+        resources=resources,
+        command_line=given,
+    )
+    return exit_status(results)

@@ -1,0 +1,94 @@
+"""``recbole-hns tune``: a sweep over hyperparameters on Ray Tune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt
+
+from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
+from recbole_hns.config import DEFAULTS
+from recbole_hns.tuning import tune
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
+
+WHEN_INTERRUPTED = "; --resume goes on, without the finished trials"
+
+#: What trials may use, which other jobs on Ray share.
+RESOURCES = options(
+    max_concurrent=(
+        PositiveInt | None,
+        Field(None, description="trials at a time; unset is as many as fit"),
+    ),
+    cpus_per_trial=(PositiveInt, Field(1, description="CPUs, and threads, of a trial")),
+    gpus_per_trial=(
+        float,
+        Field(0.0, ge=0, description="GPUs of a trial, or the fraction of one; 0 is the CPU"),
+    ),
+    address=(
+        str | None,
+        Field(None, description="HOST:PORT of a Ray cluster to join; unset starts Ray here"),
+    ),
+)
+
+OPTIONS = {
+    **options(
+        params=(
+            str | None,
+            Field(None, description="search space; unset is the one that comes with the sampler"),
+        ),
+        output=(str, Field("tune", min_length=1, description="directory for the files")),
+        resume=(bool, Field(False, description="go on with the sweep in --output")),
+        num_samples=(
+            PositiveInt,
+            Field(1, description="random points for each of the grid, where some are drawn"),
+        ),
+        scheduler=(
+            Literal["asha", "median"] | None,
+            Field(None, description="ends hopeless trials early, untested"),
+        ),
+    ),
+    **RESOURCES,
+}
+
+USAGE = """\
+usage: recbole-hns tune [--model={model}] [--dataset={dataset}] [--sampler={sampler}]
+                        [--params=SPACE.yaml] [--KEY=VALUE ...]
+
+Train and test at every point of a search space, as trials on Ray Tune, and choose by validation.
+Writes trials.csv, best.yaml, a figure of every metric over every parameter, a map over every two,
+and each trial's result file.
+
+A search space is a YAML file of parameters of the sampler, the model or the training:
+
+  dns_m: [1, 2, 5, 10]                  # every value, with every value of the other lists
+  learning_rate: {{loguniform: [1e-4, 1e-2]}} # drawn; uniform, randint and choice likewise
+  constraints: [dns_m <= candidate_num] # points that break it are left out
+
+--KEY=VALUE is any key of RecBole's or of the sampler's, for all trials; given for a parameter of
+the space, it is not searched. So is --config_files="A B", YAML files, under the space.
+
+Options, with their defaults and what is allowed:
+
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the sweep; returns the exit status, 1 if no trial finished."""
+    if "--help" in arguments or "-h" in arguments:
+        print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
+        return 0
+    given = parse(arguments, flags=("resume",))
+    values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
+    refuse_misspelt(given, OPTIONS)
+    named = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
+    files = given.pop("config_files", "").split()
+    results = tune(**named, **values, config_file_list=files, command_line=given)
+    return exit_status(results)
+
+
+def exit_status(results: ResultGrid) -> int:
+    """0 if any trial finished, else 1."""
+    return 0 if any((result.metrics or {}).get("finished") for result in results) else 1

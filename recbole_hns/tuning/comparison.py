@@ -1,0 +1,197 @@
+"""Samplers over seeds: the same seeds, and so the same splits and initial models, for all."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_hns.checkpoint import plain
+from recbole_hns.config import DEFAULTS, RUN_KEYS, given_keys, read_yaml, sampler_keys
+from recbole_hns.errors import UserError
+from recbole_hns.files import replace_file, writable_directory
+from recbole_hns.protocol import PAPER_NOTE
+from recbole_hns.sampler import HardNegativeSampler, sampler_class
+from recbole_hns.sampler.specs import is_fixed, parse_specs
+from recbole_hns.tuning.cluster import Resources, ray_session
+from recbole_hns.tuning.comparison_page import latex, markdown
+from recbole_hns.tuning.space import searchable
+from recbole_hns.tuning.statistics import compared
+from recbole_hns.tuning.trial import Job
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from ray.tune import ResultGrid
+
+#: The runs' table, written as they end.
+RUNS = "runs.csv"
+
+
+def compare(
+    samplers: str,
+    seeds: int = 5,
+    model: str | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    settings: Sequence[str | os.PathLike[str]] = (),
+    output: str | os.PathLike[str] = "comparison",
+    resources: Resources | None = None,
+    command_line: Mapping[str, str] | None = None,
+) -> ResultGrid:
+    """Train and test samplers with several seeds on Ray, and write a table with statistics.
+
+    RecBole has one seed for a random split and for training. So each seed is another split, unless
+    the data come split, and with one seed all samplers have the same split and initial model: their
+    results are pairs. The best epoch of a run is chosen by validation.
+
+    Args:
+        samplers: names, each with settings of its own where it has any, such as
+            ``rns, dns_mn:dns_m=5,candidate_num=200``.
+        seeds: how many; the first is the config's ``seed``, the others follow it.
+        model: as in :func:`recbole_hns.run`.
+        dataset: as there.
+        config_file_list: as there.
+        settings: YAML files of one sampler each, which they name, such as ``best.yaml`` of a sweep.
+            Their keys of the sampler, the model and the training are for that sampler, over
+            ``config_file_list``; the others, on which they have to agree, for all.
+        output: directory for ``table.md``, ``.csv``, ``.tex``, ``runs.csv`` and result files.
+        resources: what runs may use; default one CPU each.
+        command_line: config keys of all samplers, over files; a sampler takes those that it has.
+
+    Returns:
+        Ray's ``ResultGrid``.
+
+    Raises:
+        UserError: for a value that is not allowed, or data that cannot be used.
+    """
+    folder = Path(output).absolute()
+    if (folder / RUNS).exists():
+        raise UserError.of("output", output, "holds a comparison already; name another directory")
+    specs = _specs(samplers)
+    classes = {name: sampler_class(name) for name in specs}
+    in_files = given_keys(None, None, None, config_file_list, None, None)
+    in_files.pop("sampler", None)
+    over_files = given_keys(model, dataset, None, None, None, command_line)
+    own, shared = _settings(settings, classes, {**in_files, **over_files})
+    keys = {**DEFAULTS, **shared, **in_files, **over_files}
+    first = RUN_KEYS["seed"].check(keys.get("seed", 2020))
+    points, files = [], []
+    for name, cls in classes.items():
+        free = searchable(cls, keys["model"])
+        values = {
+            **_for_sampler(cls, in_files),
+            **{key: value for key, value in own.get(name, {}).items() if key not in over_files},
+            **_for_sampler(cls, over_files),
+        }
+        for key, value in specs[name].items():
+            if key not in free:
+                allowed = f"no key of sampler {name}, {keys['model']} or the training"
+                raise UserError.of(key, value, allowed)
+        for seed in range(first, first + seeds):
+            points.append({"sampler": name, "seed": seed, **values, **specs[name]})
+            files.append(folder / "runs" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{seed}.json")
+    of_samplers = set(sampler_keys()).union(*(cls.hyperparameters for cls in classes.values()))
+    for key in of_samplers.intersection(keys):
+        if not any(key in point for point in points):
+            print(f"{key} has no effect with these samplers", file=sys.stderr)
+        # it is in the points of those that have it
+        del keys[key]
+    job = Job(plain(keys), classes, plain(points), files, resources or Resources())
+    for point in job.points[::seeds]:
+        job.config(point)
+
+    # Ray takes a second to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import prepared, run_trials
+
+    config, splits = prepared(job)
+    with ray_session(job.resources):
+        writable_directory("output", str(folder / "runs"))
+        results, runs = run_trials(job, config, splits, folder / RUNS)
+    print(_write(job, runs, folder))
+    return results
+
+
+def _for_sampler(cls: type[HardNegativeSampler], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a sampler that it leaves a choice in."""
+    return {
+        key: value
+        for key, value in values.items()
+        if key in cls.hyperparameters and not is_fixed(cls, key)
+    }
+
+
+def _specs(samplers: str) -> dict[str, dict[str, Any]]:
+    """The samplers of a list, each with the settings that it has there."""
+    specs = parse_specs("samplers", samplers)
+    if not specs:
+        raise UserError.of("samplers", samplers, "must name at least one sampler")
+    names = [name for name, _ in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError.of("samplers", samplers, f"{name} is there twice")
+    return dict(specs)
+
+
+def _settings(
+    files: Sequence[str | os.PathLike[str]],
+    classes: Mapping[str, type[HardNegativeSampler]],
+    given: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What settings files say of each sampler, and of all.
+
+    Raises:
+        UserError: for a file of no sampler that is compared, or of one that another file is of, or
+            where files differ in what is the same for all samplers and not in ``given``.
+    """
+    own: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Any] = {}
+    for path in files:
+        values = read_yaml(path, key="settings")
+        name = values.pop("sampler", None)
+        if name not in classes:
+            allowed = f"its sampler, {name}, must be one of {', '.join(classes)}"
+            raise UserError.of("settings", path, allowed)
+        if name in own:
+            raise UserError.of("settings", path, f"another file has settings of {name}")
+        model = given.get("model", values.get("model", DEFAULTS["model"]))
+        free = searchable(classes[name], model)
+        own[name] = {key: value for key, value in values.items() if key in free}
+        for key, value in values.items():
+            if key in free or key in given:
+                continue
+            if shared.setdefault(key, value) != value:
+                allowed = f"another file has {shared[key]}; it must be the same for all samplers"
+                raise UserError.of(key, value, allowed)
+    return own, shared
+
+
+def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
+    """Write the tables; returns the page, with what failed."""
+    finished = runs[runs["status"] == "finished"]
+    failed = [
+        f"{run.sampler}, seed {run.seed}: {run.error}"
+        for run in runs[runs["status"] == "failed"].itertuples()
+    ]
+    if not len(finished):
+        return "\n".join(failed)
+    statistics = compared(finished)
+    seeds = sorted(runs["seed"].unique())
+    note = (
+        f"{job.keys['model']} on {job.keys['dataset']}: mean and standard deviation of test "
+        f"metrics over {len(seeds)} runs a sampler, seeds {seeds[0]} to {seeds[-1]}. Improvement: "
+        "of the best mean over the second; p-value: of the two-sided paired t-test between them."
+    )
+    if job.keys.get("protocol") == "paper":
+        note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
+    content = {
+        "md": markdown(statistics, note),
+        "csv": statistics.to_csv(index=False),
+        "tex": latex(statistics, note),
+    }
+    for kind, text in content.items():
+        replace_file(folder / f"table.{kind}", lambda file, text=text: file.write(text.encode()))
+    where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
+    return "\n".join([content["md"], *failed, where])

@@ -1,0 +1,93 @@
+"""The table of a comparison in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a format writes what a cell has.
+
+    Attributes:
+        text: escapes a name.
+        best: marks the best value.
+        second: marks the second.
+        plus_minus: between mean and standard deviation.
+    """
+
+    text: Callable[[str], str]
+    best: str
+    second: str
+    plus_minus: str
+
+
+MARKDOWN = Markup(str, "**{}**", "<u>{}</u>", " ± ")
+LATEX = Markup(
+    lambda name: name.replace("_", r"\_").replace("%", r"\%"),
+    r"\textbf{{{}}}",
+    r"\underline{{{}}}",
+    r" $\pm$ ",
+)
+
+
+def markdown(statistics: pd.DataFrame, note: str) -> str:
+    """The table as Markdown, with a note under it.
+
+    Args:
+        statistics: as :func:`recbole_hns.tuning.statistics.compared` returns it.
+        note: what the numbers are of.
+    """
+    header, *rows = _cells(statistics, MARKDOWN)
+    ruler = [":--", *["--:"] * (len(header) - 1)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def latex(statistics: pd.DataFrame, note: str) -> str:
+    """The table as a LaTeX ``tabular`` that needs the package booktabs; see :func:`markdown`."""
+    header, *rows = [" & ".join(row) + r" \\" for row in _cells(statistics, LATEX)]
+    columns = "l" + "r" * statistics["metric"].nunique()
+    comparison = rows[-2:]
+    lines = [
+        f"% {note}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *rows[:-2],
+        r"\midrule",
+        *comparison,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(statistics: pd.DataFrame, markup: Markup) -> list[list[str]]:
+    """Header, one row a sampler, improvement and p-value."""
+    metrics = list(statistics["metric"].unique())
+    rows = [["sampler", *(markup.text(metric) for metric in metrics)]]
+    for sampler, own in statistics.groupby("sampler", sort=False):
+        cells = own.set_index("metric").loc[metrics].itertuples()
+        rows.append([markup.text(sampler), *(_value(cell, markup) for cell in cells)])
+    best = statistics[statistics["rank"] == 1].set_index("metric").loc[metrics]
+    rows.append([markup.text("improvement, %"), *_numbers(best["improvement_percent"], "{:+.2f}")])
+    rows.append(["p-value", *_numbers(best["p_value"], "{:.2g}")])
+    return rows
+
+
+def _value(cell: tuple, markup: Markup) -> str:
+    if math.isnan(cell.mean):
+        return "-"
+    text = f"{cell.mean:.4f}"
+    text = {1: markup.best, 2: markup.second}.get(cell.rank, "{}").format(text)
+    return text if math.isnan(cell.std) else f"{text}{markup.plus_minus}{cell.std:.4f}"
+
+
+def _numbers(values: Sequence[float], form: str) -> list[str]:
+    return ["-" if math.isnan(value) else form.format(value) for value in values]

@@ -1,0 +1,54 @@
+"""Ray, imported in one place: the one that knows how Ray 2.6.3 and the current Ray differ.
+
+RecBole's metadata admits Ray up to 2.6.3. Later releases moved what a sweep needs from ``ray.air``
+to ``ray.tune``.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+#: Read by Ray when it is imported or started. What a user has set stays.
+SETTINGS = {
+    # nothing is sent anywhere
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # no log files of Ray's own for every trial, which would need TensorBoardX
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # the newer progress output prints tables at any verbosity
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C ends the sweep at once, with what is finished on disk
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # a trial that fails before its first evaluation has no score
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # trials that wait for a process; with Ray's 1, processes would start one after the other
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    # a trial without a GPU need not see that there is one; asked about in every process otherwise
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+for name, value in SETTINGS.items():
+    os.environ.setdefault(name, value)
+
+with warnings.catch_warnings():
+    # Ray 2.6.3 imports pkg_resources, which says that it will go
+    warnings.simplefilter("ignore")
+    import ray
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
+    from ray.tune.search import Searcher
+
+    if hasattr(tune, "RunConfig"):
+        from ray.tune import RunConfig, report
+    else:
+        from ray.air import RunConfig
+        from ray.air.session import report
+
+__all__ = [
+    "ASHAScheduler",
+    "MedianStoppingRule",
+    "RunConfig",
+    "Searcher",
+    "ray",
+    "report",
+    "tune",
+]

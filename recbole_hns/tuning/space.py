@@ -1,0 +1,321 @@
+"""Search spaces: YAML files that name parameters with their values, and what points they have."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import operator
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import recbole
+
+from recbole_hns.config import RUN_KEYS, read_yaml, sampler_values
+from recbole_hns.errors import UserError
+from recbole_hns.files import properties_path
+from recbole_hns.sampler import HardNegativeSampler
+
+#: Keys of the training that a sweep may search beside those of the model and the sampler. Those of
+#: the data and the evaluation are the same for all trials, which would not be comparable otherwise.
+TRAINING_KEYS = (
+    "epochs",
+    "train_batch_size",
+    "learner",
+    "learning_rate",
+    "lr_decay",
+    "lr_decay_step",
+    "embedding_std",
+    "stopping_step",
+    "clip_grad_norm",
+    "weight_decay",
+)
+
+#: Draws for each point that is wanted, after which the possible ones are all that there will be.
+TRIES = 100
+
+COMPARISONS = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+CONSTRAINT = re.compile(r"\s*([\w.+-]+)\s*(<=|>=|==|!=|<|>)\s*([\w.+-]+)\s*")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A comparison of two operands, each the name of a parameter or a number."""
+
+    left: str | float
+    compare: str
+    right: str | float
+
+    @classmethod
+    def parse(cls, text: Any) -> Constraint:
+        """Read ``dns_m <= candidate_num`` and the like.
+
+        Raises:
+            UserError: for anything but a comparison of names and numbers.
+        """
+        match = CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+        operands = [_operand(match[1]), _operand(match[3])] if match else [None]
+        if None in operands:
+            signs = ", ".join(COMPARISONS)
+            raise UserError.of("constraints", text, f"must compare names or numbers by {signs}")
+        return cls(operands[0], match[2], operands[1])
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters it compares."""
+        return [operand for operand in (self.left, self.right) if isinstance(operand, str)]
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds for a point; a value that is no number, such as ``all``, meets any."""
+        left, right = (
+            values[operand] if isinstance(operand, str) else operand
+            for operand in (self.left, self.right)
+        )
+        if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+            return True
+        return COMPARISONS[self.compare](left, right)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a parameter of a random search is drawn.
+
+    Attributes:
+        kind: ``uniform`` and ``loguniform`` draw from [low, high), ``randint`` an integer from low
+            to high - 1, all three as Ray's functions of these names; ``choice`` one of a list.
+        arguments: low and high, or the list.
+    """
+
+    kind: str
+    arguments: tuple[Any, ...]
+
+    @classmethod
+    def parse(cls, name: str, value: Mapping[Any, Any]) -> Distribution:
+        """Read ``{loguniform: [1e-4, 1e-2]}`` and the like.
+
+        Raises:
+            UserError: if there is no such distribution, or its arguments do not fit it.
+        """
+        kind, arguments = next(iter(value.items())) if len(value) == 1 else (None, None)
+        types = {"uniform": (int, float), "loguniform": (int, float), "randint": (int,)}
+        fits = isinstance(arguments, list) and len(arguments) > 0
+        if kind in types and fits:
+            fits = len(arguments) == 2 and all(type(bound) in types[kind] for bound in arguments)
+            fits = fits and all(map(math.isfinite, arguments)) and arguments[0] < arguments[1]
+            fits = fits and (kind != "loguniform" or arguments[0] > 0)
+        elif kind != "choice":
+            fits = False
+        if not fits:
+            allowed = (
+                "must be a list of values, or one of uniform, loguniform, randint with [LOW, "
+                "HIGH], LOW < HIGH (loguniform: > 0; randint: integers), or choice with a list"
+            )
+            raise UserError.of(name, dict(value), allowed)
+        return cls(kind, tuple(arguments))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One value, of Python's types."""
+        if self.kind == "choice":
+            return self.arguments[int(rng.integers(len(self.arguments)))]
+        low, high = self.arguments
+        if self.kind == "randint":
+            return int(rng.integers(low, high))
+        if self.kind == "uniform":
+            return float(rng.uniform(low, high))
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Attributes:
+        grids: the parameters of which every value is tried, with their values.
+        distributions: the parameters that are drawn.
+        constraints: what a point has to meet.
+        content: the mapping that it was read from.
+    """
+
+    grids: dict[str, list[Any]]
+    distributions: dict[str, Distribution]
+    constraints: list[Constraint]
+    content: dict[str, Any]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters of its points, in order."""
+        return [*self.grids, *self.distributions]
+
+    def points(self, num_samples: int, seed: int) -> Iterator[Iterator[dict[str, Any]]]:
+        """For each point of the grid, the points to take ``num_samples`` of.
+
+        Without distributions there is one, the grid's; otherwise :data:`TRIES` draws for each
+        sample.
+        """
+        rng = np.random.default_rng(seed)
+        draws = TRIES * num_samples if self.distributions else 1
+        for values in itertools.product(*self.grids.values()):
+            grid = dict(zip(self.grids, values, strict=True))
+            yield (
+                {**grid, **{name: drawn.draw(rng) for name, drawn in self.distributions.items()}}
+                for _ in range(draws)
+            )
+
+
+def space_path(params: str | os.PathLike[str] | None, sampler: str) -> Path:
+    """The file of a search space; by default the one that comes with the sampler.
+
+    ``properties/...`` names a file that comes with the package where there is none in the working
+    directory.
+
+    Raises:
+        UserError: if no file is named and none comes with the sampler.
+    """
+    if params is None:
+        path = properties_path(f"tune/{sampler}.yaml")
+        if not path.is_file():
+            shipped = sorted(file.stem for file in properties_path("tune").glob("*.yaml"))
+            allowed = f"comes with no search space; give --params, or use {', '.join(shipped)}"
+            raise UserError.of("sampler", sampler, allowed)
+        return path
+    path = Path(params)
+    if path.parts[:1] == ("properties",) and not path.exists():
+        return properties_path(str(path.relative_to("properties")))
+    return path
+
+
+def read_space(
+    source: str | os.PathLike[str] | Mapping[str, Any], fixed: Collection[str] = ()
+) -> Space:
+    """Read a search space from a YAML file, or take it from a mapping of the same form.
+
+    Args:
+        source: the file or mapping.
+        fixed: parameters to leave out, because they are given a value elsewhere.
+
+    Raises:
+        UserError: if it cannot be read, names no parameter, or gives one no values.
+    """
+    content = source if isinstance(source, Mapping) else read_yaml(source, key="params")
+    content = {str(name): value for name, value in content.items() if name not in fixed}
+    whole = dict(content)
+    constraints = content.pop("constraints", [])
+    if not isinstance(constraints, list):
+        raise UserError.of("constraints", constraints, "must be a list of comparisons")
+    if not content:
+        allowed = "must name at least one parameter that is not given elsewhere, with its values"
+        raise UserError.of("params", source, allowed)
+    grids: dict[str, list[Any]] = {}
+    distributions: dict[str, Distribution] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            distributions[name] = Distribution.parse(name, value)
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise UserError.of(name, value, "must list at least one value")
+        grids[name] = values
+    return Space(grids, distributions, [Constraint.parse(text) for text in constraints], whole)
+
+
+def possible_points(
+    space: Space,
+    sampler: type[HardNegativeSampler],
+    model: str,
+    given: Mapping[str, Any],
+    num_samples: int = 1,
+) -> list[dict[str, Any]]:
+    """The points of a space, without repeats and without those that cannot be trained.
+
+    A point is impossible if it breaks a constraint or the sampler refuses its values together.
+
+    Args:
+        space: the space.
+        sampler: the sampler of all points.
+        model: name of the model of all points.
+        given: config keys of all points.
+        num_samples: random points for each point of the grid, where the space has distributions.
+
+    Raises:
+        UserError: for a parameter that there is not, a value that it cannot have, or if no point
+            is possible.
+    """
+    _check_names(space, sampler, model)
+    if num_samples > 1 and not space.distributions:
+        allowed = "must be 1 for a space of lists only, each point of which is tried once"
+        raise UserError.of("num_samples", num_samples, allowed)
+    found: list[dict[str, Any]] = []
+    reason = ""
+    seed = RUN_KEYS["seed"].check(given.get("seed", 2020))
+    for points in space.points(num_samples, seed):
+        wanted = len(found) + num_samples
+        for point in points:
+            if len(found) == wanted:
+                break
+            point = {name: _checked(name, value, sampler) for name, value in point.items()}
+            if point in found:
+                continue
+            values = sampler_values(sampler, {**given, **point})
+            broken = [c for c in space.constraints if not c.holds({**values, **point})]
+            if broken:
+                reason = f"{broken[0].left} {broken[0].compare} {broken[0].right} does not hold"
+                continue
+            try:
+                sampler(**values)
+            except UserError as error:
+                reason = str(error)
+                continue
+            found.append(point)
+    if not found:
+        raise UserError(f"params: the search space has no possible point; for its last, {reason}")
+    return found
+
+
+def searchable(sampler: type[HardNegativeSampler], model: str) -> list[str]:
+    """The keys that a sweep may search: the sampler's, the training's and the model's."""
+    properties = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    of_model = read_yaml(properties) if properties.is_file() else {}
+    return [*sampler.hyperparameters, *TRAINING_KEYS, *of_model]
+
+
+def _check_names(space: Space, sampler: type[HardNegativeSampler], model: str) -> None:
+    known = searchable(sampler, model)
+    for name in space.parameters:
+        if name not in known:
+            values = space.grids.get(name, space.distributions.get(name))
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            allowed = f"no parameter of {sampler.name}, {model} or the training; {hint}"
+            raise UserError.of(name, values, allowed)
+    known = [*space.parameters, *sampler.hyperparameters]
+    for constraint in space.constraints:
+        for name in constraint.names:
+            if name not in known:
+                allowed = f"must name parameters: {', '.join(dict.fromkeys(known))}"
+                raise UserError.of("constraints", name, allowed)
+
+
+def _checked(name: str, value: Any, sampler: type[HardNegativeSampler]) -> Any:
+    declared = {**RUN_KEYS, **sampler.hyperparameters}.get(name)
+    return value if declared is None else declared.check(value)
+
+
+def _operand(text: str) -> str | float | None:
+    if text.isidentifier():
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return None

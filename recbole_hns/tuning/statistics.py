@@ -1,0 +1,75 @@
+"""Samplers compared over seeds: means, standard deviations and paired tests."""
+
+from __future__ import annotations
+
+import pandas as pd
+from recbole.evaluator.register import smaller_metrics
+from scipy.stats import ttest_rel
+
+#: Columns of the result of :func:`compared`.
+COLUMNS = (
+    "metric",
+    "sampler",
+    "runs",
+    "mean",
+    "std",
+    "rank",
+    "improvement_percent",
+    "p_value",
+)
+
+#: Of the differences' size: what they may vary by and still count as all the same.
+ROUNDING = 1e-9
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """Statistics of each test metric, one row for a metric and a sampler.
+
+    ``std`` is the sample standard deviation (n - 1). ``rank`` 1 is the best mean, smallest where
+    smaller is better. The row of rank 1 also has ``improvement_percent``, by how much its mean is
+    better than that of rank 2, in per cent of the latter, and ``p_value``, of the two-sided paired
+    t-test between the two over the seeds that both have. A number that there is too little for,
+    such as the deviation of one run, is missing.
+
+    Args:
+        runs: finished runs, with columns ``sampler``, ``seed`` and ``test_ndcg@10`` and the like.
+    """
+    samplers = list(runs["sampler"].unique())
+    rows = []
+    for column in [name for name in runs if name.startswith("test_")]:
+        metric = column.removeprefix("test_")
+        smaller = metric.partition("@")[0] in smaller_metrics
+        by_seed = runs.pivot(index="seed", columns="sampler", values=column)
+        means = by_seed.mean()
+        ranks = means.rank(ascending=smaller, method="first")
+        for sampler in samplers:
+            values = by_seed[sampler].dropna()
+            rows.append(
+                {
+                    "metric": metric,
+                    "sampler": sampler,
+                    "runs": len(values),
+                    "mean": values.mean(),
+                    "std": values.std(),
+                    "rank": ranks[sampler],
+                }
+            )
+        if len(samplers) > 1:
+            best, second = ranks.sort_values().index[:2]
+            gain = (means[best] - means[second]) * (-1 if smaller else 1)
+            paired = by_seed[[best, second]].dropna()
+            rows[samplers.index(best) - len(samplers)].update(
+                improvement_percent=100 * gain / abs(means[second]) if means[second] else None,
+                p_value=_p_value(paired[best], paired[second]),
+            )
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"improvement_percent": float, "p_value": float}
+    )
+
+
+def _p_value(first: pd.Series, second: pd.Series) -> float | None:
+    """Of the paired t-test; None where the differences vary by rounding only, or there is one."""
+    differences = first - second
+    if not differences.max() - differences.min() > ROUNDING * differences.abs().max():
+        return None
+    return float(ttest_rel(first, second).pvalue)

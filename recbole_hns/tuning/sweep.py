@@ -1,0 +1,188 @@
+"""A sweep over a search space: every point a trial, chosen among by validation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from recbole_hns.checkpoint import plain
+from recbole_hns.config import DEFAULTS, given_keys, read_yaml
+from recbole_hns.errors import UserError
+from recbole_hns.files import writable_directory, write_yaml
+from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
+from recbole_hns.tuning.cluster import Resources, ray_session
+from recbole_hns.tuning.report import write_report
+from recbole_hns.tuning.space import Space, possible_points, read_space, space_path
+from recbole_hns.tuning.trial import Job
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
+
+#: In the output directory: what the sweep was started with, which ``resume`` goes on with.
+RECORD = "sweep.yaml"
+
+
+class Sweep(NamedTuple):
+    """What a sweep is of.
+
+    Attributes:
+        keys: config keys of all trials, with ``model``, ``dataset`` and ``sampler``.
+        space: the search space.
+        points: the possible points of it.
+    """
+
+    keys: dict[str, Any]
+    space: Space
+    points: list[dict[str, Any]]
+
+
+def tune(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    sampler: str | type[HardNegativeSampler] | None = None,
+    params: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    output: str | os.PathLike[str] = "tune",
+    resume: bool = False,
+    num_samples: int = 1,
+    scheduler: Literal["asha", "median"] | None = None,
+    max_concurrent: int | None = None,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float = 0.0,
+    address: str | None = None,
+    command_line: Mapping[str, str] | None = None,
+) -> ResultGrid:
+    """Train and test at every point of a search space on Ray Tune, and choose by validation.
+
+    A trial is what :func:`recbole_hns.run` does at its point, on data that is read and split once
+    for all; its test result is recorded and chooses nothing. A session of Ray that has been started
+    before is used, and stays.
+
+    Args:
+        model: as in :func:`recbole_hns.run`.
+        dataset: as there.
+        sampler: as there.
+        params: search space, a YAML file or a mapping of its form; default the one that comes with
+            the sampler.
+        config_file_list: as there; a parameter of the space goes over them.
+        config_dict: as there; a parameter of the space that is given here is not searched.
+        output: directory for ``trials.csv``, ``best.yaml``, figures and result files; default
+            ``tune``.
+        resume: whether to go on with the sweep in ``output``. Its finished trials are taken over,
+            those that failed are tried again. What it was started with need not be given again.
+        num_samples: random points for each point of the grid, where the space has distributions.
+        scheduler: ends hopeless trials before their last epoch, untested; default none.
+        max_concurrent: trials at a time; default as many as fit.
+        cpus_per_trial: CPUs, and threads, of a trial; default 1.
+        gpus_per_trial: GPUs of a trial, or the fraction of one; default 0, training on the CPU.
+        address: ``HOST:PORT`` of a Ray cluster to join; default none, Ray is started here.
+        command_line: as ``config_dict``, over it.
+
+    Returns:
+        Ray's ``ResultGrid``, whose metrics are those of
+        :func:`recbole_hns.tuning.trial.outcome`.
+
+    Raises:
+        UserError: for a value that is not allowed, or data that cannot be used.
+    """
+    folder = Path(output).absolute()
+    given = _named(given_keys(model, dataset, sampler, config_file_list, config_dict, command_line))
+    fixed = given_keys(None, None, None, None, config_dict, command_line)
+    if resume:
+        sweep = _recorded(folder, given, fixed, params)
+    else:
+        if (folder / RECORD).exists():
+            allowed = "holds a sweep already; --resume goes on with it, or name another directory"
+            raise UserError.of("output", output, allowed)
+        sweep = _planned(given, fixed, params, num_samples)
+    cls = sampler_class(sweep.keys["sampler"] if sampler is None else sampler)
+    job = Job(
+        keys=sweep.keys,
+        samplers={sweep.keys["sampler"]: cls},
+        points=sweep.points,
+        files=[folder / "trials" / f"{index:03}.json" for index in range(len(sweep.points))],
+        resources=Resources(cpus_per_trial, gpus_per_trial, max_concurrent, address),
+    )
+
+    # Ray takes a second to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import prepared, run_trials
+
+    config, splits = prepared(job)
+    if config["protocol"] == "paper":
+        allowed = "must be valid: a sweep that chose by the test part would report nothing"
+        raise UserError.of("protocol", "paper", allowed)
+    with ray_session(job.resources):
+        writable_directory("output", str(folder / "trials"))
+        if not resume:
+            write_yaml({**sweep._asdict(), "space": sweep.space.content}, folder / RECORD)
+        start = time.perf_counter()
+        results, table = run_trials(job, config, splits, folder / "trials.csv", scheduler)
+        seconds = time.perf_counter() - start
+    print(write_report(sweep, config, table, folder, seconds))
+    return results
+
+
+def _planned(
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    params: str | os.PathLike[str] | Mapping[str, Any] | None,
+    num_samples: int,
+) -> Sweep:
+    """A new sweep."""
+    keys = {**DEFAULTS, **given}
+    space = _space(params, keys["sampler"], fixed)
+    points = possible_points(
+        space, sampler_class(keys["sampler"]), keys["model"], keys, num_samples
+    )
+    return Sweep(keys, space, points)
+
+
+def _recorded(
+    folder: Path,
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    params: str | os.PathLike[str] | Mapping[str, Any] | None,
+) -> Sweep:
+    """The sweep that was started in ``folder``.
+
+    Raises:
+        UserError: if there is none, or what is given now differs from it.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        raise UserError.of("output", folder, "holds no sweep that could be resumed")
+    record = read_yaml(path, key="output")
+    keys, space = record["keys"], read_space(record["space"])
+    for key, value in given.items():
+        if keys.get(key) != value:
+            raise UserError.of(key, value, f"the sweep was started with {keys.get(key)}")
+    if params is not None and _space(params, keys["sampler"], fixed).content != space.content:
+        raise UserError.of("params", params, "the sweep was started with another search space")
+    return Sweep(keys, space, record["points"])
+
+
+def _space(
+    params: str | os.PathLike[str] | Mapping[str, Any] | None,
+    sampler: str,
+    fixed: Mapping[str, Any],
+) -> Space:
+    source = params if isinstance(params, Mapping) else space_path(params, sampler)
+    return read_space(source, fixed)
+
+
+def _named(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Config keys as plain data, classes by their names."""
+    named = dict(given)
+    if isinstance(named.get("model"), type):
+        named["model"] = named["model"].__name__
+    sampler = named.get("sampler")
+    if isinstance(sampler, type):
+        registered = SAMPLERS.get(sampler.name) is sampler
+        named["sampler"] = (
+            sampler.name if registered else f"{sampler.__module__}:{sampler.__qualname__}"
+        )
+    return plain(named)

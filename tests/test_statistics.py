@@ -1,0 +1,105 @@
+"""Statistics of a comparison against SciPy, and its table in Markdown and LaTeX."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from recbole_hns.tuning.comparison_page import latex, markdown
+from recbole_hns.tuning.statistics import compared
+
+
+def runs(values, metric="ndcg@10"):
+    """Rows of finished runs from ``{sampler: values by seed}``; None is a run that failed."""
+    return pd.DataFrame(
+        [
+            {"sampler": sampler, "seed": seed, f"test_{metric}": value}
+            for sampler, row in values.items()
+            for seed, value in enumerate(row)
+            if value is not None
+        ]
+    )
+
+
+FINE = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)
+
+
+@given(st.lists(FINE, min_size=2, max_size=4))
+def test_statistics_are_those_of_scipy(rows):
+    values = {f"s{i}": row for i, row in enumerate(rows)}
+    table = compared(runs(values)).set_index("sampler")
+    means = {name: np.mean(row) for name, row in values.items()}
+    for name, row in values.items():
+        assert table.loc[name, "mean"] == pytest.approx(means[name])
+        assert table.loc[name, "std"] == pytest.approx(np.std(row, ddof=1))
+        assert table.loc[name, "runs"] == 4
+    best, second = (table.index[table["rank"] == rank].item() for rank in (1, 2))
+    assert means[best] == pytest.approx(max(means.values()))
+    gain = 100 * (means[best] / means[second] - 1)
+    assert table.loc[best, "improvement_percent"] == pytest.approx(gain, abs=1e-9)
+    differences = np.subtract(values[best], values[second])
+    if np.ptp(differences) > 1e-6:
+        expected = stats.ttest_rel(values[best], values[second]).pvalue
+        assert table.loc[best, "p_value"] == pytest.approx(expected, nan_ok=True)
+    others = table.drop(best)
+    assert others[["improvement_percent", "p_value"]].isna().all(axis=None)
+
+
+def test_pairs_are_of_the_seeds_that_both_have():
+    values = {"a": [0.5, 0.7, 0.9, None], "b": [0.4, 0.5, None, 0.2]}
+    table = compared(runs(values)).set_index("sampler")
+    assert list(table["runs"]) == [3, 3]
+    expected = stats.ttest_rel([0.5, 0.7], [0.4, 0.5]).pvalue
+    assert table.loc["a", "p_value"] == pytest.approx(expected)
+
+
+def test_smaller_is_better_where_it_is():
+    table = compared(runs({"a": [4.0, 5.0], "b": [2.0, 2.5]}, "averagepopularity@10"))
+    table = table.set_index("sampler")
+    assert table.loc["b", "rank"] == 1
+    assert table.loc["b", "improvement_percent"] == pytest.approx(50)
+
+
+def test_too_little_for_a_number_gives_none():
+    single = compared(runs({"a": [0.2], "b": [0.1]}))
+    assert single[["std", "p_value"]].isna().all(axis=None)
+    alone = compared(runs({"a": [0.2, 0.3]}))
+    assert alone["improvement_percent"].isna().all()
+    assert "| a | **0.2500** ± 0.0707 |" in markdown(alone, "")
+    same = compared(runs({"a": [0.2, 0.3], "b": [0.1, 0.2]}))
+    assert same["p_value"].isna().all()
+    shown = markdown(single, "")
+    assert "| a | **0.2000** |" in shown
+    assert "| improvement, % | +100.00 |" in shown
+    assert "| p-value | - |" in shown
+
+
+@pytest.fixture
+def statistics():
+    table = pd.concat(
+        [
+            runs({"dns_mn": [0.3, 0.32], "rns": [0.1, 0.11], "ahns": [0.2, 0.25]}),
+            runs({"dns_mn": [0.3, 0.3], "rns": [0.4, 0.5], "ahns": [0.1, 0.2]}, "recall@5"),
+        ]
+    )
+    return compared(table.groupby(["sampler", "seed"], sort=False).first().reset_index())
+
+
+def test_markdown(statistics):
+    lines = markdown(statistics, "What it is.").splitlines()
+    assert lines[0] == "| sampler | ndcg@10 | recall@5 |"
+    assert lines[2] == "| dns_mn | **0.3100** ± 0.0141 | <u>0.3000</u> ± 0.0000 |"
+    assert lines[3] == "| rns | 0.1050 ± 0.0071 | **0.4500** ± 0.0707 |"
+    assert lines[4] == "| ahns | <u>0.2250</u> ± 0.0354 | 0.1500 ± 0.0707 |"
+    assert lines[5] == "| improvement, % | +37.78 | +50.00 |"
+    assert lines[-1] == "What it is."
+
+
+def test_latex(statistics):
+    text = latex(statistics, "What it is.")
+    assert text.startswith("% What it is.\n\\begin{tabular}{lrr}\n\\toprule\n")
+    assert r"dns\_mn & \textbf{0.3100} $\pm$ 0.0141 & \underline{0.3000} $\pm$ 0.0000 \\" in text
+    assert r"improvement, \% & +37.78 & +50.00 \\" in text
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
