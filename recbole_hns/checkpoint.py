@@ -125,7 +125,8 @@ def decoded(value: Any) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The state of every global random generator a run draws from, as plain data."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = legacy
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),

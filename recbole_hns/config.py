@@ -181,7 +181,7 @@ class Config(RecBoleConfig):
         own = self._sampler_class.hyperparameters
         values = {**self._sampler_defaults, **{key: given[key] for key in own if key in given}}
         hardness = self._sampler_class.hardness_key
-        if values.get("opauc_beta") is not None and hardness not in given:
+        if hardness and values.get("opauc_beta") is not None and hardness not in given:
             values.pop(hardness, None)
         self.sampler = self._sampler_class(**values)
         final = super()._get_final_config_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from logging import getLogger
+from logging import Handler, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ CHANGED_BY_RESUME = {
     "wandb_project",
     "worker",
 }
+
+
+#: The logger's handlers of the run before.
+_handlers: list[Handler] = []
 
 
 def run(
@@ -224,12 +228,11 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
 def _init_logger(config: Config) -> None:
     """RecBole's logger with a file for this run, also where the process had a run before."""
     root = getLogger()
-    for handler in [h for h in root.handlers if getattr(h, "of_recbole_hns", False)]:
+    for handler in _handlers:
         root.removeHandler(handler)
         handler.close()
     others = root.handlers[:]
     root.handlers.clear()
     init_logger(config)
-    for handler in root.handlers:
-        handler.of_recbole_hns = True
+    _handlers[:] = root.handlers
     root.handlers[:0] = others

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,6 +59,7 @@ class HardNegativeTrainer(Trainer):
     """
 
     kept_between_epochs: ClassVar[tuple[str, ...]] = ()
+    test_batch_size: int
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         # its state is this trainer's, not that of others with the same config
@@ -155,7 +157,7 @@ class HardNegativeTrainer(Trainer):
             with torch.autocast(self.device.type, enabled=self.enable_amp):
                 losses, scores = self._batch_losses(user, pos_item)
             parts = self._active(losses, epoch_idx) if isinstance(losses, tuple) else (losses,)
-            scaler.scale(sum(part.sum() for part in parts)).backward()
+            scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
                 clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)

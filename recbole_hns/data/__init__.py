@@ -69,8 +69,8 @@ def data_preparation(
         if distribution != "none":
             phase_sampler = sampler.with_distribution(distribution, 1.0).set_phase(phase)
         full = config["eval_args"]["mode"][phase] == "full"
-        loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-        loaders.append(loader(config, part, phase_sampler))
+        eval_loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+        loaders.append(eval_loader(config, part, phase_sampler))
     if config["save_dataloaders"]:
         generators = [loader.generator for loader in loaders]
         recbole_data.save_split_dataloaders(config, loaders)

@@ -47,11 +47,12 @@ class InnerProductModel(PairwiseModel):
         super().__init__(model)
         if isinstance(model, SGL):
             self.reduce = torch.sum
-        self.user_table: Tensor | None = None
-        self.item_table: Tensor | None = None
+        #: tensors within a step, None outside
+        self.user_table: Any = None
+        self.item_table: Any = None
         self._adjacencies: dict[str, Adjacency] = {}
         self._user_grad: Tensor | None = None
-        self._user_e: Tensor | None = None
+        self._user_e: Any = None
         #: candidates of this step, and what they and the positives scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -165,6 +166,7 @@ class InnerProductModel(PairwiseModel):
             module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
         ) -> Tensor:
             if items is None:
+                assert weight is not None
                 share = weight.sum(dim=0)
                 negatives = table * share.sqrt().unsqueeze(1)
             elif items.numel() < len(table):

@@ -35,7 +35,7 @@ class Hyperparameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter:
-        annotation = self.field.annotation
+        annotation: Any = self.field.annotation
         if self.field.metadata:
             annotation = Annotated[(annotation, *self.field.metadata)]
         # strict: neither True nor "3" is an integer
