@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recbole.utils import init_logger, init_seed, set_color
 from tabulate import tabulate
 
-from recbole_hns.checkpoint import load_checkpoint
+from recbole_hns.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
 from recbole_hns.config import Config, given_keys
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
@@ -159,8 +159,11 @@ def load_data_and_model(
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset)
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state["other_parameter"])
+    try:
+        load_best(model, state)
+    except DOES_NOT_FIT as error:
+        reason = f"its parameters do not fit the model and the data: {error}"
+        raise UserError.of("model_file", model_file, reason) from error
     return config, model, dataset, train_data, valid_data, test_data
 
 
@@ -217,7 +220,7 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
     for key in ("dataset_save_path", "dataloaders_save_path"):
         if key not in given:
             values.pop(key, None)
-    if "sampler" not in given and values.get("sampler") not in SAMPLERS:
+    if "sampler" not in given and str(values.get("sampler")) not in SAMPLERS:
         # importing what a file from elsewhere names would run code
         allowed = "is not one of this package's; give the sampler beside the checkpoint to trust it"
         raise UserError.of("sampler", values.get("sampler"), allowed)

@@ -20,7 +20,10 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_hns.checkpoint import (
+    DOES_NOT_FIT,
+    load_best,
     load_checkpoint,
+    load_optimizer,
     plain,
     random_state,
     save_checkpoint,
@@ -190,6 +193,11 @@ class HardNegativeTrainer(Trainer):
             self._end_epoch(epoch_idx)
         return tuple(sums) if isinstance(losses, tuple) else sums[0]
 
+    def _check_nan(self, loss: Tensor) -> None:
+        if torch.isnan(loss):
+            allowed = "must be smaller, or the loss better behaved: Training loss is nan"
+            raise UserError.of("learning_rate", self.learning_rate, allowed)
+
     def _batches(self, train_data: AbstractDataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         """Users and positives, batch by batch, in the order in which ``train_data`` has them.
 
@@ -333,15 +341,18 @@ class HardNegativeTrainer(Trainer):
         last = state["last"]
         self._name_files(Path(resume_file))
         try:
+            load_best(self.model, state)  # evaluation will read it from the file
             self.model.load_state_dict(last["state_dict"])
-            self.optimizer.load_state_dict(last["optimizer"])
+            load_optimizer(self.optimizer, last["optimizer"])
             self.sampler.load_state_dict(last["sampler"])
-        except (RuntimeError, ValueError) as error:
+            for name in self.kept_between_epochs:
+                setattr(self.model, name, last["between_epochs"][name])
+            self._loader_state = last["loader"].cpu()
+            torch.Generator().set_state(self._loader_state)
+            set_random_state(last["random"])
+        except DOES_NOT_FIT as error:
             reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
             raise UserError.of("resume", resume_file, f"{reason}: {error}") from error
-        for name, value in last["between_epochs"].items():
-            setattr(self.model, name, value)
-        self._loader_state = last["loader"].cpu()
         self.record.epochs = last["epochs"]
         self.start_epoch = last["epoch"] + 1
         self.cur_step = state["cur_step"]
@@ -351,7 +362,6 @@ class HardNegativeTrainer(Trainer):
         if self._best_epoch >= 0:
             self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
         self._record_best()
-        set_random_state(last["random"])
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
     def write_test_result(self, result: Mapping[str, float]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import recbole.data.utils as recbole_data
+from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
 from recbole_hns.data.candidates import CandidateSampler
@@ -15,7 +16,8 @@ from recbole_hns.errors import UserError
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
+
+    Loaders = tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]
 
 __all__ = ["CandidateSampler", "create_dataset", "data_preparation"]
 
@@ -23,28 +25,35 @@ __all__ = ["CandidateSampler", "create_dataset", "data_preparation"]
 def create_dataset(config: Config) -> Dataset:
     """Read and filter the data set, as RecBole's function of the same name.
 
+    What ``save_dataset`` and ``save_dataloaders`` leave are pickles, which can run code. RecBole
+    loads them wherever it finds them in ``checkpoint_dir``; here they are loaded only where
+    ``dataset_save_path`` and ``dataloaders_save_path`` name them.
+
     Raises:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
-        return recbole_data.create_dataset(config)
+        if config["dataset_save_path"]:
+            return recbole_data.create_dataset(config)
+        dataset = Dataset(config)
+        if config["save_dataset"]:
+            dataset.save()
+        return dataset
     except Exception as error:  # what RecBole raises for files or filters that do not fit varies
         raise _unusable(config, error) from error
 
 
-def data_preparation(
-    config: Config, dataset: Dataset
-) -> tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]:
+def data_preparation(config: Config, dataset: Dataset) -> Loaders:
     """Split the data set and make the three data loaders, as RecBole's function of the same name.
 
     Raises:
         UserError: if the split fails, a part of it is empty, a user has no negative item, or there
             are fewer items than ``topk``.
     """
-    loaders = recbole_data.load_split_dataloaders(config)
-    if loaders is not None:
+    named = _named_loaders(config)
+    if named is not None:
         dataset._change_feat_format()
-        return loaders
+        return named
     try:
         train, valid, test = dataset.build()
         phases = ["train", "valid", "test"]
@@ -62,7 +71,7 @@ def data_preparation(
         raise UserError.of("topk", config["topk"], allowed)
 
     train_loader = recbole_data.get_dataloader(config, "train")
-    loaders = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
+    loaders: Any = [train_loader(config, train, train_sampler, shuffle=config["shuffle"])]
     for phase, part in (("valid", valid), ("test", test)):
         distribution = config[f"{phase}_neg_sample_args"]["distribution"]
         phase_sampler = None
@@ -93,6 +102,18 @@ def data_preparation(
         + set_color(f" = [{config['eval_args']}]", "yellow")
     )
     return tuple(loaders)
+
+
+def _named_loaders(config: Config) -> Loaders | None:
+    """The loaders of ``dataloaders_save_path``; None if it is unset or of another config."""
+    path = config["dataloaders_save_path"]
+    if not path:
+        return None
+    try:
+        return recbole_data.load_split_dataloaders(config)
+    except Exception as error:  # what a pickle raises is as arbitrary as its content
+        reason = f"must be a file that save_dataloaders left ({type(error).__name__}: {error})"
+        raise UserError.of("dataloaders_save_path", path, reason) from error
 
 
 def _unusable(config: Config, error: Exception) -> UserError:
