@@ -10,6 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
 from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.data.headers import check_headers
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.errors import UserError
 
@@ -33,14 +34,18 @@ def create_dataset(config: Config) -> Dataset:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
+        check_headers(config)
         if config["dataset_save_path"]:
             return recbole_data.create_dataset(config)
         dataset = Dataset(config)
         if config["save_dataset"]:
             dataset.save()
         return dataset
+    except UserError:
+        raise
     except Exception as error:  # what RecBole raises for files or filters that do not fit varies
-        raise _unusable(config, error) from error
+        folder = config["data_path"]
+        raise _unusable(config, error, f" (its files are read from {folder})") from error
 
 
 def data_preparation(config: Config, dataset: Dataset) -> Loaders:
@@ -116,6 +121,6 @@ def _named_loaders(config: Config) -> Loaders | None:
         raise UserError.of("dataloaders_save_path", path, reason) from error
 
 
-def _unusable(config: Config, error: Exception) -> UserError:
+def _unusable(config: Config, error: Exception, where: str = "") -> UserError:
     reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-    return UserError.of("dataset", config["dataset"], reason)
+    return UserError.of("dataset", config["dataset"], f"{reason}{where}")
