@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from recbole.utils import set_color
 from scipy import sparse
 
@@ -51,10 +51,14 @@ def _no_tensors(value: Any) -> Any:
     elif isinstance(value, (list, tuple)):
         parts = value
     elif not isinstance(value, (int, float, str, type(None))):
-        raise ValueError(f"a {type(value).__name__} is no value of a config")
+        raise ValueError(f"must not be a {type(value).__name__}")
     for part in parts:
         _no_tensors(part)
     return value
+
+
+#: pydantic takes a tensor of one number for a number.
+NoTensors = BeforeValidator(_no_tensors)
 
 
 class Last(BaseModel):
@@ -62,14 +66,14 @@ class Last(BaseModel):
 
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
-    epoch: int
+    epoch: Annotated[int, NoTensors]
     state_dict: dict[str, Any]
     optimizer: dict[str, Any]
     sampler: dict[str, Any]
     between_epochs: dict[str, Any]
     random: dict[str, Any]
     loader: torch.Tensor
-    epochs: list[dict[str, int | float | None]]
+    epochs: Annotated[list[dict[str, int | float | None]], NoTensors]
 
 
 class Checkpoint(BaseModel):
@@ -77,11 +81,11 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    config: Annotated[dict[str, Any], AfterValidator(_no_tensors)]
-    epoch: int
-    cur_step: int
-    best_valid_score: float
-    best_valid_result: dict[str, int | float] | None
+    config: Annotated[dict[str, Any], NoTensors]
+    epoch: Annotated[int, NoTensors]
+    cur_step: Annotated[int, NoTensors]
+    best_valid_score: Annotated[float, NoTensors]
+    best_valid_result: Annotated[dict[str, int | float] | None, NoTensors]
     state_dict: dict[str, Any]
     other_parameter: dict[str, Any]
     last: Last

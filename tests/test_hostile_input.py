@@ -288,6 +288,25 @@ def replaced_at(value, path, new):
     return [replaced_at(part, rest, new) if i == key else part for i, part in enumerate(value)]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("epoch",),
+        ("cur_step",),
+        ("best_valid_score",),
+        ("best_valid_result", "mrr@10"),
+        ("config", "seed"),
+        ("last", "epoch"),
+        ("last", "epochs", 0, "epoch"),
+    ],
+    ids=str,
+)
+def test_a_tensor_is_no_number(path, checkpoint):
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    content = saved_bytes(replaced_at(state, path, torch.tensor(2)))
+    assert "error: resume=saved/a.pth: must be a checkpoint" in resumed_ends_well(content)
+
+
 @cases(200)
 @given(st.data())
 def test_checkpoints_that_hold_something_else(checkpoint, data):
