@@ -165,7 +165,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         "a: !!python/name:os.system",
         LAUGHS,
         "a: &a [*a]",
-        "a: " + "[" * 10**5,
+        "a: " + "[" * 10**4,
         "epochs: " + "9" * 10**5,
         "a: 2001-99-99",
         "? [a, b]\n: 1",
