@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from recbole.utils import set_color
 from scipy import sparse
 
@@ -21,6 +23,7 @@ from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file
 
 if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.trainer import Trainer
 
 
@@ -40,8 +43,55 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-#: What every checkpoint of a run has.
-CHECKPOINT = ("config", "epoch", "state_dict", "other_parameter", "last")
+def _no_tensors(value: Any) -> Any:
+    """``value``, if it is made of lists, dictionaries, numbers and strings only."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, dict):
+        parts = (*value, *value.values())
+    elif isinstance(value, (list, tuple)):
+        parts = value
+    elif not isinstance(value, (int, float, str, type(None))):
+        raise ValueError(f"must not be a {type(value).__name__}")
+    for part in parts:
+        _no_tensors(part)
+    return value
+
+
+#: pydantic takes a tensor of one number for a number.
+NoTensors = BeforeValidator(_no_tensors)
+
+
+class Last(BaseModel):
+    """What a checkpoint holds of the last epoch, for a run to go on from."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    epoch: Annotated[int, NoTensors]
+    state_dict: dict[str, Any]
+    optimizer: dict[str, Any]
+    sampler: dict[str, Any]
+    between_epochs: dict[str, Any]
+    random: dict[str, Any]
+    loader: torch.Tensor
+    epochs: Annotated[list[dict[str, int | float | None]], NoTensors]
+
+
+class Checkpoint(BaseModel):
+    """What every checkpoint of a run holds; ``epoch`` and the parameters are the best epoch's."""
+
+    model_config = ConfigDict(strict=True)
+
+    config: Annotated[dict[str, Any], NoTensors]
+    epoch: Annotated[int, NoTensors]
+    cur_step: Annotated[int, NoTensors]
+    best_valid_score: Annotated[float, NoTensors]
+    best_valid_result: Annotated[dict[str, int | float] | None, NoTensors]
+    state_dict: dict[str, Any]
+    other_parameter: dict[str, Any]
+    last: Last
+
+
+NO_CHECKPOINT = "must be a checkpoint that recbole-hns wrote; this file is none"
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -63,18 +113,84 @@ def load_checkpoint(
         UserError: if the file is missing, or is no checkpoint of this package's.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are refused anyhow
+            state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise UserError.of(
             key, path, f"must be a checkpoint file ({error.strerror or error})"
         ) from None
     except Exception:  # what a reader of arbitrary bytes raises is as arbitrary as they are
-        state = None
-    if not isinstance(state, dict) or not set(CHECKPOINT).issubset(state):
-        raise UserError.of(
-            key, path, "must be a checkpoint that recbole-hns wrote; this file is none"
-        )
+        raise UserError.of(key, path, NO_CHECKPOINT) from None
+    try:
+        Checkpoint.model_validate(state)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError.of(key, path, f"{NO_CHECKPOINT} ({place}: {first['msg']})") from None
     return state
+
+
+#: What restoring from a checkpoint raises if it is of something else.
+DOES_NOT_FIT = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def load_best(model: AbstractRecommender, state: Mapping[str, Any]) -> None:
+    """Give a model the parameters of the best epoch of a checkpoint.
+
+    Raises:
+        KeyError, RuntimeError, TypeError: if they are not those of such a model.
+    """
+    model.load_state_dict(state["state_dict"])
+    # they become attributes, of which the file must not choose the names
+    unknown = set(state["other_parameter"]) - set(model.other_parameter())
+    if unknown:
+        raise KeyError(f"other_parameter holds {', '.join(sorted(unknown))}")
+    model.load_other_parameter(state["other_parameter"])
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """``optimizer.load_state_dict`` that refuses a state from which no step could be made.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: if it is not one of such an optimizer.
+    """
+    settings = _setting_types(optimizer)
+    optimizer.load_state_dict(dict(state))
+    if _setting_types(optimizer) != settings:
+        raise TypeError("its optimizer has other settings")
+    # what a step leaves for a parameter of this one
+    example = torch.nn.Parameter(torch.zeros(1))
+    example.grad = torch.zeros(1)
+    fresh: Any = type(optimizer)
+    fresh = fresh([example], lr=0.1)
+    fresh.step()
+    left = {k: v for k, v in fresh.state[example].items() if isinstance(v, torch.Tensor)}
+    for parameter, own in optimizer.state.items():
+        expected = {
+            key: (parameter.shape, parameter.dtype) if value.dim() else (value.shape, value.dtype)
+            for key, value in left.items()
+        }
+        if {key: (value.shape, value.dtype) for key, value in own.items()} != expected:
+            raise TypeError("its optimizer has another state")
+
+
+def _setting_types(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [
+        {
+            key: tuple(map(type, value)) if isinstance(value, tuple) else type(value)
+            for key, value in group.items()
+        }
+        for group in optimizer.param_groups
+    ]
 
 
 def save_recbole_checkpoint(
@@ -125,7 +241,8 @@ def decoded(value: Any) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The state of every global random generator a run draws from, as plain data."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = legacy
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
+import importlib.util
+import itertools
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,6 +32,8 @@ from recbole_hns.sampler.parameters import Hyperparameter
 DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
 
 Text = Annotated[str, Field(min_length=1)]
+BatchSize = Annotated[int, Field(gt=0, lt=2**63)]
+DecimalPlace = Annotated[int, Field(ge=0, le=100)]
 
 #: Keys of every run, RecBole's and this package's, whose wrong values would surface late, or as a
 #: traceback.
@@ -38,9 +43,9 @@ RUN_KEYS = {
         "seed": Annotated[int, Field(ge=0, lt=2**32)],
         "worker": NonNegativeInt,
         "epochs": PositiveInt,
-        "train_batch_size": PositiveInt,
+        "train_batch_size": BatchSize,
         "step_memory": PositiveInt,
-        "eval_batch_size": PositiveInt,
+        "eval_batch_size": BatchSize,
         "eval_step": NonNegativeInt,
         "stopping_step": NonNegativeInt,
         "learning_rate": Annotated[float, Field(gt=0)],
@@ -52,21 +57,28 @@ RUN_KEYS = {
         "n_layers": NonNegativeInt,
         "reg_weight": Annotated[float, Field(ge=0)],
         "learner": Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"],
-        "clip_grad_norm": dict,
+        "clip_grad_norm": dict[str, float],
         "protocol": Protocol,
         "benchmark_filename": Annotated[list[Text], Field(min_length=2)],
         "metrics": Text | Annotated[list[Text], Field(min_length=1)],
         "topk": PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)],
         "valid_metric": Text,
-        "metric_decimal_place": NonNegativeInt,
+        "loss_decimal_place": DecimalPlace,
+        "metric_decimal_place": DecimalPlace,
         "data_path": Text,
         "checkpoint_dir": Text,
+        "dataset_save_path": Text,
+        "dataloaders_save_path": Text,
+        "NEG_PREFIX": str,
         "state": Text,
         "show_progress": bool,
         "use_gpu": bool,
         "log_wandb": bool,
         "reproducibility": bool,
         "shuffle": bool,
+        "transform": Literal[
+            "mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"
+        ],
         "enable_amp": bool,
     }.items()
 }
@@ -94,8 +106,23 @@ DERIVED = (
 )
 
 
+#: Values that a YAML file may hold, those behind an alias counted wherever it stands.
+MOST_VALUES = 10**5
+
+
 class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads ``1e-3`` as a number, as RecBole's does."""
+    """PyYAML's safe loader that reads ``1e-3`` as a number, as RecBole's does.
+
+    Aliases of aliases could make a few lines take all memory, or hold themselves; such a file is
+    refused.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, before it becomes Python's values."""
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES} values")
+        return node
 
 
 YamlLoader.add_implicit_resolver(
@@ -103,6 +130,19 @@ YamlLoader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    """How many nodes there are from ``node`` on; infinitely many in one that holds itself."""
+    if node not in known:
+        known[node] = math.inf
+        inner: Iterable[yaml.Node] = ()
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = itertools.chain.from_iterable(node.value)
+        known[node] = 1 + sum(_values(part, known) for part in inner)
+    return known[node]
 
 
 class Config(RecBoleConfig):
@@ -191,8 +231,14 @@ class Config(RecBoleConfig):
             argument = given.get("sampler", self._sampler_class.name)
         final["sampler"] = argument
         for key, hyperparameter in RUN_KEYS.items():
-            if final.get(key) is not None:
+            # only what RecBole leaves unset may be unset
+            if final.get(key) is not None or self.internal_config_dict.get(key) is not None:
                 final[key] = hyperparameter.check(final[key])
+        clip = final.get("clip_grad_norm")
+        if clip and not {"max_norm"} <= set(clip) <= {"max_norm", "norm_type"}:
+            raise UserError.of("clip_grad_norm", clip, "must hold max_norm, and may hold norm_type")
+        if final.get("log_wandb") and importlib.util.find_spec("wandb") is None:
+            raise UserError.of("log_wandb", True, "needs wandb: pip install wandb")
         final["opauc_betas"] = checked_betas(final.get("opauc_betas"))
         if not isinstance(final.get("eval_args"), dict):
             raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
@@ -325,8 +371,9 @@ def sampler_values(cls: type[HardNegativeSampler], given: Mapping[str, Any]) -> 
     defaults = properties_path(f"sampler/{cls.name}.yaml")
     values = read_yaml(defaults) if defaults.is_file() else {}
     values.update({key: given[key] for key in cls.hyperparameters if key in given})
-    if values.get("opauc_beta") is not None and cls.hardness_key not in given:
-        values.pop(cls.hardness_key, None)
+    hardness = cls.hardness_key
+    if hardness and values.get("opauc_beta") is not None and hardness not in given:
+        del values[hardness]
     return values
 
 

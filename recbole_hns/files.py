@@ -63,9 +63,10 @@ def writable_directory(key: str, path: str) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a path that holds a null character
+        reason = getattr(error, "strerror", error)
         raise UserError.of(
-            key, path, f"must be a directory that can be written to ({error.strerror})"
+            key, path, f"must be a directory that can be written to ({reason})"
         ) from None
     return directory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from logging import getLogger
+from logging import Handler, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from recbole.utils import init_logger, init_seed, set_color
 from tabulate import tabulate
 from torch import nn
 
-from recbole_hns.checkpoint import load_checkpoint
+from recbole_hns.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
 from recbole_hns.config import Config, given_keys
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
@@ -42,6 +42,10 @@ CHANGED_BY_RESUME = {
     "wandb_project",
     "worker",
 }
+
+
+#: The logger's handlers of the run before.
+_handlers: list[Handler] = []
 
 
 def run(
@@ -103,7 +107,7 @@ def train_and_test(
     saved: bool = True,
     resume: str | os.PathLike[str] | None = None,
     result_file: Path | None = None,
-    on_evaluation: Callable[[RunRecord], object] | None = None,
+    on_evaluation: Callable[[RunRecord], None] | None = None,
 ) -> dict[str, Any]:
     """The second half of :func:`run`, on data that is already prepared.
 
@@ -191,8 +195,11 @@ def load_data_and_model(
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset)
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state["other_parameter"])
+    try:
+        load_best(model, state)
+    except DOES_NOT_FIT as error:
+        reason = f"its parameters do not fit the model and the data: {error}"
+        raise UserError.of("model_file", model_file, reason) from error
     return config, model, dataset, train_data, valid_data, test_data
 
 
@@ -262,7 +269,7 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
     for key in ("dataset_save_path", "dataloaders_save_path"):
         if key not in given:
             values.pop(key, None)
-    if "sampler" not in given and values.get("sampler") not in SAMPLERS:
+    if "sampler" not in given and str(values.get("sampler")) not in SAMPLERS:
         # importing what a file from elsewhere names would run code
         allowed = "is not one of this package's; give the sampler beside the checkpoint to trust it"
         raise UserError.of("sampler", values.get("sampler"), allowed)
@@ -273,12 +280,11 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
 def _init_logger(config: Config) -> None:
     """RecBole's logger with a file for this run, also where the process had a run before."""
     root = getLogger()
-    for handler in [h for h in root.handlers if getattr(h, "of_recbole_hns", False)]:
+    for handler in _handlers:
         root.removeHandler(handler)
         handler.close()
     others = root.handlers[:]
     root.handlers.clear()
     init_logger(config)
-    for handler in root.handlers:
-        handler.of_recbole_hns = True
+    _handlers[:] = root.handlers
     root.handlers[:0] = others

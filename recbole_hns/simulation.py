@@ -147,7 +147,8 @@ class _Comoments:
     def __init__(self) -> None:
         self._shift: NDArray[np.float64] | None = None
         self._count = 0
-        self._sum = self._products = 0.0
+        self._sum: NDArray[np.float64] = np.zeros(())
+        self._products: NDArray[np.float64] = np.zeros(())
 
     def add(self, rows: NDArray[np.float64]) -> None:
         """Add rows, ``[chunk, columns]``."""

@@ -163,13 +163,13 @@ def hits_bounds(opauc: ArrayLike, n_pos: ArrayLike, n_neg: ArrayLike, k: ArrayLi
 def precision_bounds(opauc: ArrayLike, n_pos: ArrayLike, n_neg: ArrayLike, k: ArrayLike) -> Bounds:
     """Bounds on Precision@K = hits@K / K (Theorem 3, Eq. 18); see :func:`hits_bounds`."""
     lower, upper = hits_bounds(opauc, n_pos, n_neg, k)
-    return Bounds(lower / k, upper / k)
+    return Bounds(lower / np.asarray(k), upper / np.asarray(k))
 
 
 def recall_bounds(opauc: ArrayLike, n_pos: ArrayLike, n_neg: ArrayLike, k: ArrayLike) -> Bounds:
     """Bounds on Recall@K = hits@K / N_+ (Theorem 3, Eq. 17); see :func:`hits_bounds`."""
     lower, upper = hits_bounds(opauc, n_pos, n_neg, k)
-    return Bounds(lower / n_pos, upper / n_pos)
+    return Bounds(lower / np.asarray(n_pos), upper / np.asarray(n_pos))
 
 
 # --- OPAUC of a ranking ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,10 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_hns.checkpoint import (
+    DOES_NOT_FIT,
+    load_best,
     load_checkpoint,
+    load_optimizer,
     plain,
     random_state,
     save_checkpoint,
@@ -63,6 +67,7 @@ class HardNegativeTrainer(Trainer):
     """
 
     kept_between_epochs: ClassVar[tuple[str, ...]] = ()
+    test_batch_size: int
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         # its state is this trainer's, not that of others with the same config
@@ -172,7 +177,7 @@ class HardNegativeTrainer(Trainer):
             with torch.autocast(self.device.type, enabled=self.enable_amp):
                 losses, scores = self._batch_losses(user, pos_item)
             parts = self._active(losses, epoch_idx) if isinstance(losses, tuple) else (losses,)
-            scaler.scale(sum(part.sum() for part in parts)).backward()
+            scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
                 clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -204,6 +209,11 @@ class HardNegativeTrainer(Trainer):
         if not self._evaluates or (epoch_idx + 1) % self.eval_step:
             self._end_epoch(epoch_idx)
         return tuple(sums) if isinstance(losses, tuple) else sums[0]
+
+    def _check_nan(self, loss: Tensor) -> None:
+        if torch.isnan(loss):
+            allowed = "must be smaller, or the loss better behaved: Training loss is nan"
+            raise UserError.of("learning_rate", self.learning_rate, allowed)
 
     def _batches(self, train_data: AbstractDataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         """Users and positives, batch by batch, in the order in which ``train_data`` has them.
@@ -302,7 +312,7 @@ class HardNegativeTrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float]:
         """Evaluate, as RecBole's; without a checkpoint, with the best parameters in memory."""
-        if load_best_model and not model_file and not self._keeps_checkpoint:
+        if load_best_model and not model_file and not self._keeps_checkpoint and self._best:
             self.model.load_state_dict(self._best["state_dict"])
             other = _copied(self._best["other_parameter"], self.device)
             self.model.load_other_parameter(other)
@@ -381,15 +391,18 @@ class HardNegativeTrainer(Trainer):
         last = state["last"]
         self._name_files(Path(resume_file))
         try:
+            load_best(self.model, state)  # evaluation will read it from the file
             self.model.load_state_dict(last["state_dict"])
-            self.optimizer.load_state_dict(last["optimizer"])
+            load_optimizer(self.optimizer, last["optimizer"])
             self.sampler.load_state_dict(last["sampler"])
-        except (RuntimeError, ValueError) as error:
+            for name in self.kept_between_epochs:
+                setattr(self.model, name, last["between_epochs"][name])
+            self._loader_state = last["loader"].cpu()
+            torch.Generator().set_state(self._loader_state)
+            set_random_state(last["random"])
+        except DOES_NOT_FIT as error:
             reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
             raise UserError.of("resume", resume_file, f"{reason}: {error}") from error
-        for name, value in last["between_epochs"].items():
-            setattr(self.model, name, value)
-        self._loader_state = last["loader"].cpu()
         self.record.epochs = last["epochs"]
         self.start_epoch = last["epoch"] + 1
         self.cur_step = state["cur_step"]
@@ -399,7 +412,6 @@ class HardNegativeTrainer(Trainer):
         if self._best_epoch >= 0:
             self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
         self._record_best()
-        set_random_state(last["random"])
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
     def write_test_result(self, result: Mapping[str, float]) -> None:

@@ -23,6 +23,10 @@ settings.load_profile("deterministic")
 QUIET = {"show_progress": False, "state": "ERROR"}
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", choices=["cuda", "cpu"], default="cuda", help="of tests/gpu")
+
+
 @pytest.fixture(autouse=True)
 def in_tmp_path(tmp_path, monkeypatch):
     """Runs leave log/, log_tensorboard/ and saved/ where they are started."""

@@ -133,13 +133,13 @@ def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
     results = tune(sampler="rns", params=params, config_dict={**SHORT, **toy})
     finished, failed = trials().to_dict("records")
     assert failed["status"] == "failed"
-    assert failed["error"] == "ValueError: Training loss is nan"
+    assert failed["error"].endswith("Training loss is nan")
     assert np.isnan(failed["score"])
     assert finished["status"] == "finished"
     assert finished["test_ndcg@10"] > 0
     assert results.num_errors == 1
     assert yaml.safe_load(Path("tune/best.yaml").read_text())["learning_rate"] == 0.01
-    assert "failed, ValueError: Training loss is nan" in capsys.readouterr().out
+    assert "Training loss is nan" in capsys.readouterr().out
 
     # resumed, it is tried again, and the other is not
     before = Path("tune/trials/000.json").stat().st_mtime_ns

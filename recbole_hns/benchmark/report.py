@@ -175,7 +175,7 @@ def _ratios(entry: Entry, seconds: Mapping[str, float]) -> dict[str, float | Non
     own = seconds.get(entry.label)
     uniform = seconds.get(recbole_label(None))
     dynamic = None
-    if entry.candidate_num is not None:
+    if isinstance(entry.candidate_num, int):
         dynamic = seconds.get(recbole_label(entry.candidate_num))
     found = zip(RATIOS, (uniform, dynamic), strict=True)
     return {key: own / base if own and base else None for key, base in found}

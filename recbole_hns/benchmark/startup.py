@@ -36,9 +36,13 @@ register_optimizer_step_post_hook(stop)
 torch.set_num_threads(given["threads"])
 """
 
-#: RecBole's own program; SciPy 1.13 took away what its graph models need.
+#: RecBole's own program; NumPy 2 and SciPy 1.13 took away what its config and graph models need.
 RECBOLE = """
+import numpy as np
 from scipy.sparse import dok_matrix
+for name, type_ in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
+    if name not in np.__dict__:
+        setattr(np, name, type_)
 if not hasattr(dok_matrix, "_update"):
     dok_matrix._update = lambda self, data: self._dict.update(data)
 from recbole.quick_start import run_recbole

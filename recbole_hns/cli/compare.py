@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field, PositiveInt
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
     refuse_misspelt(given, OPTIONS)
     resources = Resources(**{key: values.pop(key) for key in RESOURCES})
-    named = {key: given.pop(key, None) for key in ("model", "dataset")}
+    named: Any = {key: given.pop(key, None) for key in ("model", "dataset")}
     files = given.pop("config_files", "").split()
     settings = values.pop("settings").split()
     results = compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from recbole_hns import quick_start
 from recbole_hns.cli.options import option_help, parse
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE.format(**DEFAULTS) + sampler_help())
         return 0
     values = parse(arguments)
-    named = {key: values.pop(key, None) for key in ("model", "dataset", "sampler", "resume")}
+    named: dict[str, Any] = {
+        key: values.pop(key, None) for key in ("model", "dataset", "sampler", "resume")
+    }
     files = values.pop("config_files", "").split()
     quick_start.run(**named, config_file_list=files, command_line=values)
     return 0

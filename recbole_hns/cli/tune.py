@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parse(arguments, flags=("resume",))
     values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
     refuse_misspelt(given, OPTIONS)
-    named = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
+    named: Any = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
     files = given.pop("config_files", "").split()
     results = tune(**named, **values, config_file_list=files, command_line=given)
     return exit_status(results)

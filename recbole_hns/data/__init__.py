@@ -13,9 +13,11 @@ from unittest import mock
 import pandas as pd
 import recbole.data.dataset.dataset as recbole_dataset
 import recbole.data.utils as recbole_data
+from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
 from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.data.headers import check_headers
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.errors import UserError
 from recbole_hns.protocol import split
@@ -23,7 +25,8 @@ from recbole_hns.protocol import split
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
+
+    Loaders = tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]
 
 __all__ = [
     "CandidateSampler",
@@ -54,14 +57,27 @@ class Split(NamedTuple):
 def create_dataset(config: Config) -> Dataset:
     """Read and filter the data set, as RecBole's function of the same name.
 
+    What ``save_dataset`` and ``save_dataloaders`` leave are pickles, which can run code. RecBole
+    loads them wherever it finds them in ``checkpoint_dir``; here they are loaded only where
+    ``dataset_save_path`` and ``dataloaders_save_path`` name them.
+
     Raises:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
+        check_headers(config)
         with _fast_reading():
-            return recbole_data.create_dataset(config)
+            if config["dataset_save_path"]:
+                return recbole_data.create_dataset(config)
+            dataset = Dataset(config)
+        if config["save_dataset"]:
+            dataset.save()
+        return dataset
+    except UserError:
+        raise
     except Exception as error:  # what RecBole raises for files or filters that do not fit varies
-        raise _unusable(config, error) from error
+        folder = config["data_path"]
+        raise _unusable(config, error, f" (its files are read from {folder})") from error
 
 
 @contextmanager
@@ -79,20 +95,18 @@ def _fast_reading() -> Iterator[None]:
         yield
 
 
-def data_preparation(
-    config: Config, dataset: Dataset
-) -> tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]:
+def data_preparation(config: Config, dataset: Dataset) -> Loaders:
     """Split the data set and make the three data loaders, as RecBole's function of the same name.
 
     Raises:
         UserError: if the split fails, a part of it is empty, a user has no negative item, or there
             are fewer items than ``topk``.
     """
-    loaders = recbole_data.load_split_dataloaders(config)
+    named = _named_loaders(config)
     # RecBole compares the other settings
-    if loaders is not None and loaders[0]._sampler.phases == _phases(config):
+    if named is not None and named[0]._sampler.phases == _phases(config):
         dataset._change_feat_format()
-        return loaders
+        return named
     loaders = data_loaders(config, split_dataset(config, dataset))
     if config["save_dataloaders"]:
         generators = [loader.generator for loader in loaders]
@@ -137,9 +151,7 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
     return Split(train, valid, test, sampler)
 
 
-def data_loaders(
-    config: Config, split: Split
-) -> tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]:
+def data_loaders(config: Config, split: Split) -> Loaders:
     """The data loaders of training, validation and test.
 
     Raises:
@@ -163,8 +175,8 @@ def data_loaders(
         if distribution != "none":
             phase_sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
         full = config["eval_args"]["mode"][phase] == "full"
-        loader = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-        loaders.append(loader(config, getattr(split, phase), phase_sampler))
+        eval_loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+        loaders.append(eval_loader(config, getattr(split, phase), phase_sampler))
     if len(loaders) == 2:  # the test part serves for validation too
         loaders.append(copy.copy(loaders[-1]))
     train_data, valid_data, test_data = loaders
@@ -175,6 +187,18 @@ def _phases(config: Config) -> list[str]:
     return ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
 
 
-def _unusable(config: Config, error: Exception) -> UserError:
+def _named_loaders(config: Config) -> Loaders | None:
+    """The loaders of ``dataloaders_save_path``; None if it is unset or of another config."""
+    path = config["dataloaders_save_path"]
+    if not path:
+        return None
+    try:
+        return recbole_data.load_split_dataloaders(config)
+    except Exception as error:  # what a pickle raises is as arbitrary as its content
+        reason = f"must be a file that save_dataloaders left ({type(error).__name__}: {error})"
+        raise UserError.of("dataloaders_save_path", path, reason) from error
+
+
+def _unusable(config: Config, error: Exception, where: str = "") -> UserError:
     reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-    return UserError.of("dataset", config["dataset"], reason)
+    return UserError.of("dataset", config["dataset"], f"{reason}{where}")

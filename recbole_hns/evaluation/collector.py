@@ -30,6 +30,8 @@ class Collector(RecBoleCollector):
     is the same as RecBole's.
     """
 
+    register: Register
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.data_struct = BatchedDataStruct()
@@ -48,14 +50,15 @@ class Collector(RecBoleCollector):
         Args:
             scores_tensor: ``[users, items]``; for metrics of values, not of rankings, ``[pairs]``.
             interaction: the batch.
-            positive_u: row of each positive, ``[positives]``, int64.
-            positive_i: column of each positive, ``[positives]``, int64.
+            positive_u: row of each positive, ``[positives]``, int64; None where values are rated.
+            positive_i: column of each positive, ``[positives]``, int64; None likewise.
 
         Raises:
             ValueError: if OPAUC is to be computed and a score is NaN.
         """
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if not any(self._needed.need(name) for name in OWN):
+        ranks = any(self._needed.need(name) for name in OWN)
+        if not ranks or positive_u is None or positive_i is None:
             return
         users, items = scores_tensor.shape
         # a repeated interaction is one positive

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from recbole_hns.errors import UserError
+
 #: Scores compared at a time: few enough for a CPU's cache, many enough for any other device.
 COMPARED_CPU, COMPARED = 2**18, 2**24
 
@@ -37,7 +39,7 @@ def norm_opauc(scores: Tensor, user: Tensor, item: Tensor, betas: Sequence[float
         ``[users, len(betas)]``, float64; NaN for a user without positive or without negative.
 
     Raises:
-        ValueError: if a score is NaN.
+        UserError: if a score is NaN, as after training that diverged.
     """
     _check_nan(scores)
     positive = scores[user, item]
@@ -61,7 +63,7 @@ def _check_nan(scores: Tensor) -> None:
     # a row's maximum is NaN if any of its scores is
     if scores.amax(dim=1).isnan().any():
         nan = scores.isnan()
-        raise ValueError(
+        raise UserError(
             f"OPAUC is undefined: {int(nan.sum())} scores are NaN, of {int(nan.any(dim=1).sum())} "
             f"users in an evaluation batch of {len(nan)}"
         )

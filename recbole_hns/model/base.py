@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
+    from recbole_hns.sampler import HardNegativeSampler
 
 #: Loss of each positive, ``[batch]``, from its score ``[batch, 1]``, those of its negatives
 #: ``[batch, M]`` and their weights ``[batch, M]`` (None: 1 / M).
@@ -91,7 +92,12 @@ class PairwiseModel:
         raise NotImplementedError
 
     def loss_in_parts(
-        self, user: Tensor, pos_item: Tensor, size: int, choose: Choose, sampler: nn.Module
+        self,
+        user: Tensor,
+        pos_item: Tensor,
+        size: int,
+        choose: Choose,
+        sampler: HardNegativeSampler,
     ) -> Losses:
         """The same loss with the negatives of ``size`` positives in memory at a time.
 

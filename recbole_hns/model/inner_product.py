@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from recbole.model.general_recommender import BPR, DGCF, NCL, NGCF, SGL, LightGCN, SpectralCF
 from recbole.model.loss import EmbLoss
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hns.model.base import Choose, Losses, PairwiseModel, RowLoss, replaced
 from recbole_hns.model.graph import Adjacency, adjacencies, mean_of_layers
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
+    from recbole_hns.sampler import HardNegativeSampler
 
 #: ``forward()`` of these propagates over the graph and returns all embeddings.
 GRAPH_MODELS = (LightGCN, NGCF, DGCF, NCL, SpectralCF)
@@ -47,11 +48,12 @@ class InnerProductModel(PairwiseModel):
         super().__init__(model)
         if isinstance(model, SGL):
             self.reduce = torch.sum
-        self.user_table: Tensor | None = None
-        self.item_table: Tensor | None = None
+        #: tensors within a step, None outside
+        self.user_table: Any = None
+        self.item_table: Any = None
         self._adjacencies: dict[str, Adjacency] = {}
         self._grads: list[Tensor] | None = None
-        self._user_e: Tensor | None = None
+        self._user_e: Any = None
         #: candidates of this step, and what they and the positives scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -127,7 +129,12 @@ class InnerProductModel(PairwiseModel):
         return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
 
     def loss_in_parts(
-        self, user: Tensor, pos_item: Tensor, size: int, choose: Choose, sampler: nn.Module
+        self,
+        user: Tensor,
+        pos_item: Tensor,
+        size: int,
+        choose: Choose,
+        sampler: HardNegativeSampler,
     ) -> Losses:
         """As the base class says.
 
@@ -239,6 +246,7 @@ class InnerProductModel(PairwiseModel):
     def _share(self, items: Tensor | None, weight: Tensor | None) -> Tensor:
         """Sum of the weights that each item has as a negative, ``[item_num]``."""
         if items is None:
+            assert weight is not None
             return weight.sum(dim=0)
         share = torch.zeros_like(self.item_table[:, 0], requires_grad=False)
         each = torch.full_like(share[:1], 1 / items.shape[1]).expand(items.numel())

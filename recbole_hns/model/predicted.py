@@ -72,6 +72,7 @@ class PredictedModel(PairwiseModel):
         """As the base class says."""
         if items is None:
             # one row a negative: those of weight 0 are not worth a row
+            assert weight is not None
             num = int((weight > 0).sum(dim=1).max())
             weight, items = weight.topk(num, dim=1)
         batch, num = items.shape

@@ -45,7 +45,7 @@ class Negatives(NamedTuple):
             is 1 / M.
     """
 
-    index: Tensor | None
+    index: Tensor | None  # type: ignore[assignment]  # in place of tuple.index
     weight: Tensor | None = None
 
 

@@ -35,7 +35,7 @@ class Hyperparameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter:
-        annotation = self.field.annotation
+        annotation: Any = self.field.annotation
         if self.field.metadata:
             annotation = Annotated[(annotation, *self.field.metadata)]
         # strict: neither True nor "3" is an integer
@@ -90,4 +90,4 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         filled = any(isinstance(bound, MinLen) for bound in metadata)
         return "a string that is not empty" if filled else "a string"
     names = {bool: "True or False", dict: "a dictionary", type(None): "unset"}
-    return names.get(annotation, str(annotation))
+    return names.get(origin or annotation, str(annotation))

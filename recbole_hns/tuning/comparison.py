@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from recbole_hns.checkpoint import plain
 from recbole_hns.config import DEFAULTS, RUN_KEYS, given_keys, read_yaml, sampler_keys
@@ -168,6 +169,10 @@ def _settings(
     return own, shared
 
 
+def _write_text(text: str, file: IO[bytes]) -> None:
+    file.write(text.encode())
+
+
 def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
     """Write the tables; returns the page, with what failed."""
     finished = runs[runs["status"] == "finished"]
@@ -192,6 +197,6 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
         "tex": latex(statistics, note),
     }
     for kind, text in content.items():
-        replace_file(folder / f"table.{kind}", lambda file, text=text: file.write(text.encode()))
+        replace_file(folder / f"table.{kind}", functools.partial(_write_text, text))
     where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
     return "\n".join([content["md"], *failed, where])

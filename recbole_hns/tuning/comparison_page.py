@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -81,7 +82,7 @@ def _cells(statistics: pd.DataFrame, markup: Markup) -> list[list[str]]:
     return rows
 
 
-def _value(cell: tuple, markup: Markup) -> str:
+def _value(cell: Any, markup: Markup) -> str:
     if math.isnan(cell.mean):
         return "-"
     text = f"{cell.mean:.4f}"

@@ -66,11 +66,11 @@ class Constraint:
             UserError: for anything but a comparison of names and numbers.
         """
         match = CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-        operands = [_operand(match[1]), _operand(match[3])] if match else [None]
-        if None in operands:
+        left, right = (_operand(match[1]), _operand(match[3])) if match else (None, None)
+        if match is None or left is None or right is None:
             signs = ", ".join(COMPARISONS)
             raise UserError.of("constraints", text, f"must compare names or numbers by {signs}")
-        return cls(operands[0], match[2], operands[1])
+        return cls(left, match[2], right)
 
     @property
     def names(self) -> list[str]:
@@ -108,9 +108,10 @@ class Distribution:
         Raises:
             UserError: if there is no such distribution, or its arguments do not fit it.
         """
-        kind, arguments = next(iter(value.items())) if len(value) == 1 else (None, None)
+        kind, arguments = next(iter(value.items())) if len(value) == 1 else ("", None)
         types = {"uniform": (int, float), "loguniform": (int, float), "randint": (int,)}
-        fits = isinstance(arguments, list) and len(arguments) > 0
+        arguments = arguments if isinstance(arguments, list) else []
+        fits = len(arguments) > 0
         if kind in types and fits:
             fits = len(arguments) == 2 and all(type(bound) in types[kind] for bound in arguments)
             fits = fits and all(map(math.isfinite, arguments)) and arguments[0] < arguments[1]

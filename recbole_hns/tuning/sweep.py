@@ -180,7 +180,7 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(named.get("model"), type):
         named["model"] = named["model"].__name__
     sampler = named.get("sampler")
-    if isinstance(sampler, type):
+    if isinstance(sampler, type) and issubclass(sampler, HardNegativeSampler):
         registered = SAMPLERS.get(sampler.name) is sampler
         named["sampler"] = (
             sampler.name if registered else f"{sampler.__module__}:{sampler.__qualname__}"

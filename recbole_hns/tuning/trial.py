@@ -100,7 +100,7 @@ def train_trial(point: dict[str, Any], job: Job, data: Mapping[int, Any]) -> Non
         # Ray's own account of it is a traceback through Ray
         report({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         raise
-    report({**outcome(finished_result(file)), "finished": True})
+    report({**outcome(json.loads(file.read_bytes())), "finished": True})
 
 
 def finished_result(file: Path) -> dict[str, Any] | None:
