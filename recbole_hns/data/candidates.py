@@ -95,7 +95,7 @@ class CandidateSampler(Sampler):
         phases: names of the phases, such as ``["train", "valid", "test"]``.
         datasets: RecBole's data set of each phase.
         distribution: ``uniform`` or ``popularity``; default ``uniform``.
-        alpha: power of the popularity; default 1.
+        alpha: power of the popularity; None for its logarithm, log(1 + count). Default 1.
     """
 
     def get_used_ids(self) -> dict[str, UsedItems]:
@@ -128,7 +128,7 @@ class CandidateSampler(Sampler):
         sampler._tables = {}
         return sampler
 
-    def with_distribution(self, distribution: str, alpha: float) -> CandidateSampler:
+    def with_distribution(self, distribution: str, alpha: float | None) -> CandidateSampler:
         """A copy of this sampler that draws by another distribution."""
         if distribution == self.distribution and (distribution == "uniform" or alpha == self.alpha):
             return self
@@ -180,6 +180,53 @@ class CandidateSampler(Sampler):
             Item ids, ``[batch, num]``, int64: never 0 (the padding id), never a used item.
         """
         return self.tables(user.device).draw(user, num)
+
+    def draw_shared(self, num: int, device: torch.device) -> torch.Tensor:
+        """Draw items of the whole catalogue, independently and with replacement.
+
+        Args:
+            num: how many.
+            device: where.
+
+        Returns:
+            Item ids, ``[num]``, int64: never 0; no user's items are left out.
+        """
+        return self.tables(device).draw_shared(num)
+
+    def log_mass(self, item: torch.Tensor) -> torch.Tensor:
+        """Logarithm of what each item's probability of being drawn is proportional to.
+
+        A user's used items are drawn never, which changes the probability of each of the others
+        by the same factor.
+
+        Args:
+            item: item ids, any shape, int64, each with a probability above 0.
+
+        Returns:
+            The shape of ``item``, float32.
+        """
+        mass = self.tables(item.device).mass
+        return (mass[item] - mass[item - 1]).double().log().float()
+
+    def negative_num(self, user: torch.Tensor) -> torch.Tensor:
+        """Number of items that each user has not interacted with, ``[batch]``, int64."""
+        offset = self.tables(user.device).offset
+        return self.item_num - 1 - (offset[user + 1] - offset[user])
+
+    def is_used(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Which items the users have interacted with.
+
+        Args:
+            user: ``[batch]``, int64.
+            item: ``[batch]``, int64.
+
+        Returns:
+            ``[batch]``, bool.
+        """
+        pair = self.tables(user.device).pair
+        wanted = user * self.item_num + item
+        entry = torch.searchsorted(pair, wanted).clamp_(max=len(pair) - 1)
+        return pair[entry] == wanted
 
     def exclude(self, user: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Set the scores of the padding id and of each user's used items to minus infinity.
@@ -253,13 +300,27 @@ class _Tables:
             count = sampler._popularity[sampler.phase].copy()
             count[0] = 0
             # of the most popular item's, which no power can overflow
-            share = np.where(count > 0, (count / max(count.max(), 1)) ** sampler.alpha, 0.0)
+            share = count / max(count.max(), 1)
+            share = np.log1p(count) if sampler.alpha is None else share**sampler.alpha
+            share = np.where(count > 0, share, 0.0)
             # user * total has to fit 63 bits, and a float64 draw resolves 53.
             bits = min(62 - int(sampler.user_num).bit_length(), 53)
             scale = (2.0**bits - sampler.item_num) / max(share.sum(), 1.0)
             weight = np.where(count > 0, np.maximum(np.rint(share * scale), 1), 0).astype(np.int64)
         weight[0] = 0
         return weight
+
+    @cached_property
+    def pair(self) -> torch.Tensor:
+        """``user * item_num + item`` of the interactions, ``[nnz]``, int64, ascending."""
+        pair = torch.from_numpy(self._used.user * self.item_num + self._used.item)
+        return pair.to(self.item.device)
+
+    def draw_shared(self, num: int) -> torch.Tensor:
+        position = torch.rand(num, dtype=torch.float64, device=self.mass.device) * self.total
+        # a product just below the total may round up to it
+        position = position.long().clamp_(max=self.total - 1)
+        return torch.searchsorted(self.mass, position, right=True)
 
     @cached_property
     def mask(self) -> UsedMask | None:

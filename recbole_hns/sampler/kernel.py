@@ -1,0 +1,164 @@
+"""Kernel-based sampling with a quadratic kernel (ICML 2018)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.model import InnerProductModel
+from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.softmax import softmax_weight
+
+#: Up to so many items, each draw scores them all; above, it proposes and rejects.
+MOST_SCORED = 100_000
+
+#: Scores that a refresh of the pools has in memory at a time.
+REFRESH_PAIRS = 2**22
+
+#: Items of a user's pool.
+POOL_SIZE = 50
+
+#: Proposals for a draw at a time, and how often; then the draw is uniform.
+PROPOSALS, ROUNDS = 64, 32
+
+
+@register_sampler("kernel")
+class Kernel(HardNegativeSampler):
+    """N draws with q_j proportional to K_j = alpha r_uj^2 + 1, w_j proportional to exp(r_uj) / K_j.
+
+    Draws are independent, with replacement, and among the user's negatives. Up to 100,000 items,
+    all are scored. Above, a model that scores by an inner product proposes items with probability
+    proportional to alpha |e_u|^2 |e_j|^2 + 1 and accepts with K_j over that, which is the same law;
+    only where 2,048 proposals are rejected, a uniform draw takes their place.
+
+    With ``kernel_refresh: epoch`` a pool of 50 is drawn for each user before an epoch's first batch
+    and a positive takes N of it, uniformly, with the K_j of then.
+
+    Source: Blanc & Rendle, ICML 2018, whose alpha is 100 and whose loss is a sampled softmax of
+    |r_uj|. The program of the HNS and AdaSIR authors, whose tables have it as a row, weights BPR
+    losses instead, as is done here; it has alpha = 1 and pools, and puts K_j where log K_j belongs.
+    An even kernel draws items of very low scores as often; their weight is about 0.
+    """
+
+    candidate_num: Count = Field(5, description="N, draws per positive")
+    candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
+    kernel_alpha: float = Field(100.0, ge=0, description="alpha; 0 draws uniformly")
+    kernel_refresh: Literal["batch", "epoch"] = Field(
+        "batch", description="draw anew for each batch, or from pools made every epoch"
+    )
+    _due = False
+
+    def setup(self, model: nn.Module, epochs: int) -> None:
+        """Make room for the pools, if there are any."""
+        if self.kernel_refresh == "epoch":
+            size = model.n_users, POOL_SIZE
+            self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
+            self.register_buffer("pool_log_k", torch.zeros(size))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Note that the pools are to be drawn anew."""
+        super().start_epoch(epoch)
+        self._due = self.kernel_refresh == "epoch"
+
+    def scored_num(self, item_num: int) -> int:
+        """All items, where they are all scored for a batch."""
+        if self.kernel_refresh == "batch":
+            return PROPOSALS * self.candidate_num if self._rejects(item_num) else item_num
+        return self.candidate_num
+
+    def _rejects(self, item_num: int) -> bool:
+        return item_num > MOST_SCORED and isinstance(self.model, InnerProductModel)
+
+    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
+        """Draw by the kernel, and keep log K_j."""
+        if self.kernel_refresh == "batch":
+            items, self._log_k = self._draw(candidates, user, self.candidate_num)
+            return items
+        if self._due:
+            self._refresh(candidates)
+        place = torch.randint(POOL_SIZE, (len(user), self.candidate_num), device=user.device)
+        place += (user * POOL_SIZE).unsqueeze(1)
+        self._log_k = self.pool_log_k.view(-1)[place]
+        return self.pool.view(-1)[place].long()
+
+    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+        """Weight every draw by its importance."""
+        return Negatives(index=None, weight=softmax_weight(scores, 1.0, self._log_k))
+
+    def _refresh(self, candidates: CandidateSampler) -> None:
+        self._due = False
+        users = torch.arange(len(self.pool), device=self.pool.device)
+        for user in users.split(max(1, REFRESH_PAIRS // candidates.item_num)):
+            items, log_k = self._draw(candidates, user, POOL_SIZE)
+            self.pool[user] = items.int()
+            self.pool_log_k[user] = log_k
+
+    def _draw(self, candidates: CandidateSampler, user: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """``num`` items of each user and their log K_j, both ``[users, num]``."""
+        if self._rejects(candidates.item_num):
+            items = self._draw_by_rejection(candidates, user, num)
+            scores = self.model.score(user, items, candidates)
+        else:
+            scores = self.model.score(user, None, candidates)
+            items = draw_by_kernel(scores, self.kernel_alpha, num)
+            scores = scores.gather(1, items)
+        return items, kernel(scores, self.kernel_alpha).log().float()
+
+    def _draw_by_rejection(self, candidates: CandidateSampler, user: Tensor, num: int) -> Tensor:
+        """``num`` items of each user, ``[users, num]``, without scoring all."""
+        alpha, item_num = self.kernel_alpha, candidates.item_num
+        square = self.model.item_table.detach().double().square().sum(dim=1)
+        square[0] = 0  # the padding id
+        mass = square.cumsum(dim=0)
+        bound = alpha * self.model.user_table.detach()[user].double().square().sum(dim=1)
+        bound = bound.repeat_interleave(num).unsqueeze(1)
+        user = user.repeat_interleave(num)
+        item = torch.empty_like(user)
+        pending = torch.arange(len(user), device=user.device)
+        for _ in range(ROUNDS):
+            shape = len(pending), PROPOSALS
+
+            def uniform(shape: tuple[int, int] = shape) -> Tensor:
+                return torch.rand(shape, dtype=mass.dtype, device=mass.device)
+
+            # the proposal is a mixture of items by their squared norm and of all items alike
+            by_norm = bound[pending] * mass[-1]
+            by_norm = uniform() * (by_norm + item_num - 1) < by_norm
+            heavy = torch.searchsorted(mass, uniform() * mass[-1], right=True)
+            alike = torch.randint(1, item_num, shape, device=user.device)
+            proposal = torch.where(by_norm, heavy.clamp_(max=item_num - 1), alike)
+            k = kernel(self.model.score(user[pending], proposal, candidates), alpha)
+            accepted = uniform() * (bound[pending] * square[proposal] + 1) < k
+            accepted &= ~candidates.is_used(user[pending].unsqueeze(1), proposal)
+            first = accepted.byte().argmax(dim=1, keepdim=True)
+            item[pending] = proposal.gather(1, first).squeeze(1)
+            pending = pending[~accepted.gather(1, first).squeeze(1)]
+            if not len(pending):
+                break
+        else:
+            item[pending] = candidates.draw(user[pending], 1).squeeze(1)
+        return item.view(-1, num)
+
+
+def kernel(scores: Tensor, alpha: float) -> Tensor:
+    """K_j = alpha r_uj^2 + 1, float64, the shape of ``scores``."""
+    return alpha * scores.double().square() + 1
+
+
+def draw_by_kernel(scores: Tensor, alpha: float, num: int) -> Tensor:
+    """Draw items with probability proportional to K_j, with replacement.
+
+    Args:
+        scores: ``[batch, item_num]``; minus infinity is never drawn.
+        alpha: >= 0.
+        num: draws of each row.
+
+    Returns:
+        Columns, ``[batch, num]``, int64.
+    """
+    # float64: beside a sum of thousands of large ones, float32 loses the small
+    mass = torch.where(scores > -torch.inf, kernel(scores, alpha), 0).cumsum_(dim=1)
+    position = torch.rand(len(scores), num, dtype=mass.dtype, device=mass.device) * mass[:, -1:]
+    return torch.searchsorted(mass, position, right=True).clamp_(max=scores.shape[1] - 1)
