@@ -72,7 +72,6 @@ class HardNegativeTrainer(Trainer):
         super().__init__(config, model)
         self.pairwise = pairwise_model(model)
         self.sampler.attach(self.pairwise)
-        self.sampler.to(config["device"])
         if isinstance(self.pairwise, PredictedModel):
             # evaluation goes through `predict` as well
             self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)

@@ -217,11 +217,11 @@ class CandidateSampler(Sampler):
         """Which items the users have interacted with.
 
         Args:
-            user: ``[batch]``, int64.
-            item: ``[batch]``, int64.
+            user: int64.
+            item: int64, of a shape that fits that of ``user``.
 
         Returns:
-            ``[batch]``, bool.
+            The common shape, bool.
         """
         pair = self.tables(user.device).pair
         wanted = user * self.item_num + item

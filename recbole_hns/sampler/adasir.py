@@ -71,13 +71,13 @@ class AdaSIR(HardNegativeSampler):
         """Make room for the pools."""
         size = model.n_users, self.adasir_pool_size
         self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
-        self.register_buffer("pool_log_v", torch.zeros(size))
+        self.register_buffer("pool_log_v", torch.zeros(size, dtype=torch.float32))
         self.register_buffer("filled", torch.tensor(False))
 
     def start_epoch(self, epoch: int) -> None:
         """Note whether the pools are to be refreshed."""
         super().start_epoch(epoch)
-        self._due = epoch % self.adasir_refresh == 0
+        self._due = epoch % self.adasir_refresh == 0 or not self.filled
 
     def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
         """Take N places of each user's pool, after a refresh if one is due."""

@@ -38,64 +38,64 @@ class AOBPR(HardNegativeSampler):
     aobpr_lambda: float = Field(500.0, gt=0, description="lambda, in ranks; smaller is harder")
 
     def attach(self, model: PairwiseModel) -> None:
-        """Make room for the rankings.
+        """See that there are factors.
 
         Raises:
             UserError: if the model gives no embeddings.
         """
         super().attach(model)
         self.need_embeddings("sampler", self.name)
-        with torch.no_grad(), model.step():
-            items, dim = model.item_table.shape
-        # without the padding id
-        self.register_buffer("ranking", torch.zeros((dim, items - 1), dtype=torch.int32))
-        self.register_buffer("deviation", torch.zeros(dim))
-        self._period = (items - 1) * math.log(max(items - 1, 2))
-        #: negatives drawn since the last ranking; a number, which is no copy from the device
-        self._drawn = math.inf
+        self._state: dict[str, Any] = {"drawn": math.inf}
+
+    # buffers would need the number of factors before the model has propagated
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The count of draws, for the checkpoint."""
-        return {"drawn": self._drawn}
+        """Rankings, deviations and the number of draws since, for the checkpoint."""
+        return self._state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on with the count of draws of a checkpoint."""
-        self._drawn = state["drawn"]
+        """Go on with those of a checkpoint."""
+        self._state = state
 
     def start_batch(self, user: Tensor, pos_item: Tensor) -> None:
         """Rank the items anew where it is time."""
-        if self._drawn >= self._period:
-            self._drawn = 0
-            table = self.model.item_table.detach()[1:].float()
-            torch.std(table, dim=0, out=self.deviation)
-            self.ranking.copy_(table.t().contiguous().argsort(dim=1, descending=True) + 1)
-        self._drawn += len(user)
+        table = self.model.item_table.detach()[1:]  # without the padding id
+        if self._state["drawn"] >= len(table) * math.log(len(table)):
+            table = table.t().float().contiguous()
+            self._state = {
+                "drawn": 0,
+                "ranking": (table.argsort(dim=1, descending=True) + 1).int(),
+                "deviation": table.std(dim=1),
+            }
+        self._state["drawn"] += len(user)
 
     def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
         """Draw one negative for each user."""
-        user_e = self.model.user_table.detach()[user].float()
-        mass = (user_e.abs() * self.deviation).double().cumsum(dim=1)
+        user_e = self.model.user_table.detach().index_select(0, user).float()
+        mass = (user_e.abs() * self._state["deviation"]).double().cumsum(dim=1)
         total = mass[:, -1:]
         every = torch.arange(1, mass.shape[1] + 1, dtype=mass.dtype, device=user.device)
         mass = torch.where((total > 0) & total.isfinite(), mass, every)
-        item = torch.empty_like(user)
-        row = torch.arange(len(user), device=user.device)
-        for _ in range(ROUNDS):
+        item = self._propose(user_e, mass)
+        row = candidates.is_used(user, item).nonzero().squeeze(1)
+        for _ in range(ROUNDS - 1):
+            if not len(row):
+                break
             item[row] = self._propose(user_e[row], mass[row])
             row = row[candidates.is_used(user[row], item[row])]
-            if not len(row):
-                return item.unsqueeze(1)
-        item[row] = candidates.draw(user[row], 1).squeeze(1)
+        else:
+            item[row] = candidates.draw(user[row], 1).squeeze(1)
         return item.unsqueeze(1)
 
     def _propose(self, user_e: Tensor, mass: Tensor) -> Tensor:
         """One item a row, ``[rows]``; ``mass`` sums up what p(f|u) is proportional to."""
-        n = self.ranking.shape[1]
+        ranking = self._state["ranking"]
+        n = ranking.shape[1]
         position = torch.rand_like(mass[:, :1]) * mass[:, -1:]
         factor = torch.searchsorted(mass, position, right=True).clamp_(max=mass.shape[1] - 1)
         rank = truncated_geometric(self.aobpr_lambda, n, factor.shape, mass.device)
         rank = torch.where(user_e.gather(1, factor) > 0, rank, n - 1 - rank)
-        return self.ranking[factor, rank].squeeze(1).long()
+        return ranking[factor, rank].squeeze(1).long()
 
     def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
         """Take the one that was drawn."""

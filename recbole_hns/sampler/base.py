@@ -180,7 +180,7 @@ class HardNegativeSampler(nn.Module):
         """Called once, after :meth:`setup` and before a checkpoint is loaded.
 
         The place to refuse a model that does not give what the sampler needs, as
-        :meth:`need_embeddings` does, and to register buffers whose size depends on its embeddings.
+        :meth:`need_embeddings` does.
 
         Args:
             model: the trainer's view of the model; kept as ``self.model``.

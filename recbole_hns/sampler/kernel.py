@@ -1,5 +1,6 @@
 """Kernel-based sampling with a quadratic kernel (ICML 2018)."""
 
+import math
 from typing import Literal
 
 import torch
@@ -14,13 +15,13 @@ from recbole_hns.sampler.softmax import softmax_weight
 #: Up to so many items, each draw scores them all; above, it proposes and rejects.
 MOST_SCORED = 100_000
 
-#: Scores that a refresh of the pools has in memory at a time.
-REFRESH_PAIRS = 2**22
+#: Scores in memory at a time: few enough for a CPU's cache, many enough for any other device.
+PAIRS_CPU, PAIRS = 2**18, 2**24
 
 #: Items of a user's pool.
 POOL_SIZE = 50
 
-#: Proposals for a draw at a time, and how often; then the draw is uniform.
+#: The most proposals for a draw at a time, and how often; then the draw is uniform.
 PROPOSALS, ROUNDS = 64, 32
 
 
@@ -31,7 +32,7 @@ class Kernel(HardNegativeSampler):
     Draws are independent, with replacement, and among the user's negatives. Up to 100,000 items,
     all are scored. Above, a model that scores by an inner product proposes items with probability
     proportional to alpha |e_u|^2 |e_j|^2 + 1 and accepts with K_j over that, which is the same law;
-    only where 2,048 proposals are rejected, a uniform draw takes their place.
+    only where 32 rounds of proposals are rejected, a uniform draw takes their place.
 
     With ``kernel_refresh: epoch`` a pool of 50 is drawn for each user before an epoch's first batch
     and a positive takes N of it, uniformly, with the K_j of then.
@@ -55,7 +56,7 @@ class Kernel(HardNegativeSampler):
         if self.kernel_refresh == "epoch":
             size = model.n_users, POOL_SIZE
             self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
-            self.register_buffer("pool_log_k", torch.zeros(size))
+            self.register_buffer("pool_log_k", torch.zeros(size, dtype=torch.float32))
 
     def start_epoch(self, epoch: int) -> None:
         """Note that the pools are to be drawn anew."""
@@ -63,10 +64,9 @@ class Kernel(HardNegativeSampler):
         self._due = self.kernel_refresh == "epoch"
 
     def scored_num(self, item_num: int) -> int:
-        """All items, where they are all scored for a batch."""
-        if self.kernel_refresh == "batch":
-            return PROPOSALS * self.candidate_num if self._rejects(item_num) else item_num
-        return self.candidate_num
+        """N, or all proposals for N draws; where all items are scored, that is in parts."""
+        in_draw = self.kernel_refresh == "batch" and self._rejects(item_num)
+        return PROPOSALS * self.candidate_num if in_draw else self.candidate_num
 
     def _rejects(self, item_num: int) -> bool:
         return item_num > MOST_SCORED and isinstance(self.model, InnerProductModel)
@@ -90,7 +90,7 @@ class Kernel(HardNegativeSampler):
     def _refresh(self, candidates: CandidateSampler) -> None:
         self._due = False
         users = torch.arange(len(self.pool), device=self.pool.device)
-        for user in users.split(max(1, REFRESH_PAIRS // candidates.item_num)):
+        for user in users.split(max(1, PAIRS // (POOL_SIZE * PROPOSALS))):
             items, log_k = self._draw(candidates, user, POOL_SIZE)
             self.pool[user] = items.int()
             self.pool_log_k[user] = log_k
@@ -99,26 +99,36 @@ class Kernel(HardNegativeSampler):
         """``num`` items of each user and their log K_j, both ``[users, num]``."""
         if self._rejects(candidates.item_num):
             items = self._draw_by_rejection(candidates, user, num)
-            scores = self.model.score(user, items, candidates)
         else:
-            scores = self.model.score(user, None, candidates)
-            items = draw_by_kernel(scores, self.kernel_alpha, num)
-            scores = scores.gather(1, items)
+            pairs = PAIRS_CPU if user.device.type == "cpu" else PAIRS
+            items = torch.cat(
+                [
+                    draw_by_kernel(self.model.score(part, None, candidates), self.kernel_alpha, num)
+                    for part in user.split(max(1, pairs // candidates.item_num))
+                ]
+            )
+        scores = self.model.score(user, items, candidates)
         return items, kernel(scores, self.kernel_alpha).log().float()
 
     def _draw_by_rejection(self, candidates: CandidateSampler, user: Tensor, num: int) -> Tensor:
         """``num`` items of each user, ``[users, num]``, without scoring all."""
         alpha, item_num = self.kernel_alpha, candidates.item_num
-        square = self.model.item_table.detach().double().square().sum(dim=1)
-        square[0] = 0  # the padding id
+        table = self.model.item_table.detach().double()
+        table[0] = 0  # the padding id
+        square = table.square().sum(dim=1)
         mass = square.cumsum(dim=0)
-        bound = alpha * self.model.user_table.detach()[user].double().square().sum(dim=1)
+        user_e = self.model.user_table.detach()[user].double()
+        bound = alpha * user_e.square().sum(dim=1)
+        # the share of proposals that will be accepted is known, but for the user's own items
+        proposed = bound * mass[-1] + item_num - 1
+        share = kernel_sum(user_e, table.t() @ table, alpha, item_num - 1) / proposed
+        proposals = min(PROPOSALS, math.ceil(4 / share.min().item()))
         bound = bound.repeat_interleave(num).unsqueeze(1)
         user = user.repeat_interleave(num)
         item = torch.empty_like(user)
         pending = torch.arange(len(user), device=user.device)
         for _ in range(ROUNDS):
-            shape = len(pending), PROPOSALS
+            shape = len(pending), proposals
 
             def uniform(shape: tuple[int, int] = shape) -> Tensor:
                 return torch.rand(shape, dtype=mass.dtype, device=mass.device)
@@ -144,7 +154,23 @@ class Kernel(HardNegativeSampler):
 
 def kernel(scores: Tensor, alpha: float) -> Tensor:
     """K_j = alpha r_uj^2 + 1, float64, the shape of ``scores``."""
-    return alpha * scores.double().square() + 1
+    # in place, as fresh memory would cost more than the arithmetic
+    return scores.to(torch.float64, copy=True).square_().mul_(alpha).add_(1)
+
+
+def kernel_sum(user_e: Tensor, gram: Tensor, alpha: float, num: int) -> Tensor:
+    """Sum of K_j over all items, without scoring them.
+
+    Args:
+        user_e: ``[batch, dim]``.
+        gram: sum over the items of their embedding's outer product, ``[dim, dim]``.
+        alpha: >= 0.
+        num: number of items.
+
+    Returns:
+        ``[batch]``.
+    """
+    return alpha * ((user_e @ gram) * user_e).sum(dim=1) + num
 
 
 def draw_by_kernel(scores: Tensor, alpha: float, num: int) -> Tensor:
@@ -159,6 +185,6 @@ def draw_by_kernel(scores: Tensor, alpha: float, num: int) -> Tensor:
         Columns, ``[batch, num]``, int64.
     """
     # float64: beside a sum of thousands of large ones, float32 loses the small
-    mass = torch.where(scores > -torch.inf, kernel(scores, alpha), 0).cumsum_(dim=1)
+    mass = kernel(scores, alpha).masked_fill_(scores == -torch.inf, 0).cumsum_(dim=1)
     position = torch.rand(len(scores), num, dtype=mass.dtype, device=mass.device) * mass[:, -1:]
     return torch.searchsorted(mass, position, right=True).clamp_(max=scores.shape[1] - 1)
