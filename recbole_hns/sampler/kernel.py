@@ -1,6 +1,5 @@
 """Kernel-based sampling with a quadratic kernel (ICML 2018)."""
 
-import math
 from typing import Literal
 
 import torch
@@ -113,7 +112,7 @@ class Kernel(HardNegativeSampler):
     def _draw_by_rejection(self, candidates: CandidateSampler, user: Tensor, num: int) -> Tensor:
         """``num`` items of each user, ``[users, num]``, without scoring all."""
         alpha, item_num = self.kernel_alpha, candidates.item_num
-        table = self.model.item_table.detach().double()
+        table = self.model.item_table.detach().to(torch.float64, copy=True)
         table[0] = 0  # the padding id
         square = table.square().sum(dim=1)
         mass = square.cumsum(dim=0)
@@ -122,7 +121,7 @@ class Kernel(HardNegativeSampler):
         # the share of proposals that will be accepted is known, but for the user's own items
         proposed = bound * mass[-1] + item_num - 1
         share = kernel_sum(user_e, table.t() @ table, alpha, item_num - 1) / proposed
-        proposals = min(PROPOSALS, math.ceil(4 / share.min().item()))
+        proposals = int((4 / share).ceil().nan_to_num(PROPOSALS).amax().clamp(max=PROPOSALS))
         bound = bound.repeat_interleave(num).unsqueeze(1)
         user = user.repeat_interleave(num)
         item = torch.empty_like(user)
