@@ -84,9 +84,9 @@ class CandidateSampler(Sampler):
     calls. A draw is exact in one pass, with no rejection loop. Give every item the integer mass 1
     (``uniform``) or its popularity to the power ``alpha``, scaled and rounded to an integer
     (``popularity``). A uniform position in a user's allowed mass is moved up by the mass of that
-    user's items below it, which a search in sorted keys finds. On the CPU, uniform draws go a
-    shorter way: draw from all items, and redraw by that search only those that hit one of the
-    user's items, as a bit mask tells. Both give each allowed item the same probability.
+    user's items below it, which a search in sorted keys finds. On the CPU, draws go a shorter way:
+    draw from all items, and redraw by that search only those that hit one of the user's items, as
+    a bit mask tells. Both give each allowed item the same probability.
 
     Popularity counts the interactions up to and including the phase, so training never sees
     validation or test data; an item without any is never drawn by ``popularity``.
@@ -205,8 +205,7 @@ class CandidateSampler(Sampler):
         Returns:
             The shape of ``item``, float32.
         """
-        mass = self.tables(item.device).mass
-        return (mass[item] - mass[item - 1]).double().log().float()
+        return self.tables(item.device).log_mass[item]
 
     def negative_num(self, user: torch.Tensor) -> torch.Tensor:
         """Number of items that each user has not interacted with, ``[batch]``, int64."""
@@ -316,21 +315,49 @@ class _Tables:
         pair = torch.from_numpy(self._used.user * self.item_num + self._used.item)
         return pair.to(self.item.device)
 
+    @cached_property
+    def log_mass(self) -> torch.Tensor:
+        """Logarithm of each item's mass, ``[item_num]``, float32."""
+        return self.mass.diff(prepend=self.mass[:1]).double().log().float()
+
     def draw_shared(self, num: int) -> torch.Tensor:
-        position = torch.rand(num, dtype=torch.float64, device=self.mass.device) * self.total
+        uniform = torch.rand(num, dtype=torch.float64, device=self.mass.device)
+        item = self.guide[(uniform * len(self.guide)).long()]
+        # the few whose stretch several items share
+        place = (item < 0).nonzero().squeeze(1)
+        item[place] = self._at(uniform[place])
+        return item
+
+    def _at(self, share: torch.Tensor) -> torch.Tensor:
+        """The item at each share of the total mass, ``share`` being in [0, 1]."""
         # a product just below the total may round up to it
-        position = position.long().clamp_(max=self.total - 1)
+        position = (share * self.total).long().clamp_(max=self.total - 1)
         return torch.searchsorted(self.mass, position, right=True)
 
     @cached_property
+    def guide(self) -> torch.Tensor:
+        """The item that equal stretches of the mass lie in, int64; -1 where that is several.
+
+        With many more stretches than items it answers nearly all searches at once.
+        """
+        # a power of two, of which every fraction is a float
+        size = 2 ** min((16 * self.item_num).bit_length(), 22)
+        bound = torch.arange(size + 1, dtype=torch.float64, device=self.mass.device) / size
+        item = self._at(bound)
+        return torch.where(item[:-1] == item[1:], item[:-1], -1)
+
+    @cached_property
     def mask(self) -> UsedMask | None:
-        """Only for uniform draws on the CPU: elsewhere to wait for the hits costs more."""
-        return UsedMask(self._used, self.item_num) if self.uniform and self.key.is_cpu else None
+        """Only for draws on the CPU: elsewhere to wait for the hits costs more."""
+        return UsedMask(self._used, self.item_num) if self.key.is_cpu else None
 
     def draw(self, user: torch.Tensor, num: int) -> torch.Tensor:
         if self.mask is None:
             return self._search(user.unsqueeze(1).expand(-1, num))
-        item = torch.randint(1, self.item_num, (len(user), num))
+        if self.uniform:
+            item = torch.randint(1, self.item_num, (len(user), num))
+        else:
+            item = self.draw_shared(len(user) * num).view(len(user), num)
         hit = self.mask.hits(user, item)
         if len(hit):
             item.view(-1)[hit] = self._search(user[hit // num])

@@ -179,7 +179,8 @@ class InnerProductModel(PairwiseModel):
         pairwise = _KnownGradient.apply(total, gradients, *tables, *learnt)
         if self.reduce is torch.mean:
             pairwise = pairwise / len(user)
-        return self._model_loss(user, pos_item, pos_item, pairwise, self._emb_loss_of(share))
+        emb_loss = _emb_loss_with(lambda: self._regularised_rows(share))
+        return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
 
     def _row_losses(
         self,
@@ -249,13 +250,13 @@ class InnerProductModel(PairwiseModel):
         negatives; the last is replaced by rows whose Frobenius norm is that mean's root.
         """
         if items is None or len(items) == 1 or items.numel() >= len(self.item_table):
-            return self._emb_loss_of(self._share(items, weight))
+            return _emb_loss_with(lambda: self._regularised_rows(self._share(items, weight)))
         root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
-        return _emb_loss_with(self._regularised_table()[items] * root)
+        return _emb_loss_with(lambda: self._regularised_table()[items] * root)
 
-    def _emb_loss_of(self, share: Tensor) -> Callable[..., Tensor]:
-        """The same norm from one row an item, which is smaller where the negatives are many."""
-        return _emb_loss_with(self._regularised_table() * share.sqrt().unsqueeze(1))
+    def _regularised_rows(self, share: Tensor) -> Tensor:
+        """One row an item for the same norm, which is smaller where the negatives are many."""
+        return self._regularised_table() * share.sqrt().unsqueeze(1)
 
     def _regularised_table(self) -> Tensor:
         propagated = isinstance(self.model, (NGCF, SpectralCF))
@@ -293,14 +294,14 @@ class _KnownGradient(torch.autograd.Function):
         return None, None, *(grad * gradient for gradient in ctx.gradients)
 
 
-def _emb_loss_with(negatives: Tensor) -> Callable[..., Tensor]:
-    """``EmbLoss.forward`` with other negatives than those it is given."""
+def _emb_loss_with(negatives: Callable[[], Tensor]) -> Callable[..., Tensor]:
+    """``EmbLoss.forward`` with other negatives, made where a model has that term."""
 
     def forward(
         module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
     ) -> Tensor:
         # EmbLoss divides by the length of its last argument, which has to stay the batch's
-        return type(module).forward(module, negatives, user_e, pos_e, **kwargs)
+        return type(module).forward(module, negatives(), user_e, pos_e, **kwargs)
 
     return forward
 

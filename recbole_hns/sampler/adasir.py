@@ -12,7 +12,7 @@ from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, regi
 from recbole_hns.sampler.softmax import softmax_weight
 
 #: Scores that a refresh of the pools has in memory at a time.
-REFRESH_PAIRS = 2**20
+REFRESH_PAIRS = 2**18
 
 
 @register_sampler("adasir")
@@ -112,7 +112,10 @@ class AdaSIR(HardNegativeSampler):
         if self.candidate_distribution == "popularity":
             scores = scores - candidates.log_mass(items)
         log_v = torch.log_softmax(scores, dim=1)
-        picked = torch.multinomial(log_v.exp(), self.adasir_pool_size, replacement=True)
+        mass = log_v.exp().cumsum(dim=1)
+        shape = len(user), self.adasir_pool_size
+        position = torch.rand(shape, device=user.device) * mass[:, -1:]
+        picked = torch.searchsorted(mass, position, right=True).clamp_(max=mass.shape[1] - 1)
         return items.gather(1, picked), log_v.gather(1, picked)
 
     def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
