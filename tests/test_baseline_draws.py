@@ -302,7 +302,7 @@ def kernel_trainer(path, toy, monkeypatch, **keys):
         monkeypatch.setattr(kernel_module, "POOL_SIZE", DRAWS // 3)
         keys["kernel_refresh"] = "epoch"
     elif path == "rejection":
-        monkeypatch.setattr(kernel_module, "MOST_SCORED", 0)
+        monkeypatch.setattr(kernel_module, "MOST_SCORED_CPU", 0)
     return ready(sampler="kernel", **toy, **keys)
 
 

@@ -11,8 +11,9 @@ from recbole_hns.model import InnerProductModel
 from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
 from recbole_hns.sampler.softmax import softmax_weight
 
-#: Up to so many items, each draw scores them all; above, it proposes and rejects.
-MOST_SCORED = 100_000
+#: Up to so many items, each draw scores them all; above, it proposes and rejects, which on a CPU
+#: takes as long at some 10,000 items.
+MOST_SCORED_CPU, MOST_SCORED = 20_000, 100_000
 
 #: Scores in memory at a time: few enough for a CPU's cache, many enough for any other device.
 PAIRS_CPU, PAIRS = 2**18, 2**24
@@ -28,10 +29,11 @@ PROPOSALS, ROUNDS = 64, 32
 class Kernel(HardNegativeSampler):
     """N draws with q_j proportional to K_j = alpha r_uj^2 + 1, w_j proportional to exp(r_uj) / K_j.
 
-    Draws are independent, with replacement, and among the user's negatives. Up to 100,000 items,
-    all are scored. Above, a model that scores by an inner product proposes items with probability
-    proportional to alpha |e_u|^2 |e_j|^2 + 1 and accepts with K_j over that, which is the same law;
-    only where 32 rounds of proposals are rejected, a uniform draw takes their place.
+    Draws are independent, with replacement, and among the user's negatives. Up to 100,000 items
+    (on a CPU 20,000), all are scored. Above, with a model that scores by an inner product, items
+    are proposed with probability proportional to alpha |e_u|^2 |e_j|^2 + 1 and accepted with K_j
+    over that, which is the same law; only where 32 rounds of proposals are rejected, a uniform draw
+    takes their place.
 
     With ``kernel_refresh: epoch`` a pool of 50 is drawn for each user before an epoch's first batch
     and a positive takes N of it, uniformly, with the K_j of then.
@@ -68,7 +70,9 @@ class Kernel(HardNegativeSampler):
         return PROPOSALS * self.candidate_num if in_draw else self.candidate_num
 
     def _rejects(self, item_num: int) -> bool:
-        return item_num > MOST_SCORED and isinstance(self.model, InnerProductModel)
+        on_cpu = next(self.model.model.parameters()).device.type == "cpu"
+        most = MOST_SCORED_CPU if on_cpu else MOST_SCORED
+        return item_num > most and isinstance(self.model, InnerProductModel)
 
     def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
         """Draw by the kernel, and keep log K_j."""
@@ -126,24 +130,25 @@ class Kernel(HardNegativeSampler):
         user = user.repeat_interleave(num)
         item = torch.empty_like(user)
         pending = torch.arange(len(user), device=user.device)
+
+        def uniform() -> Tensor:
+            return torch.rand(len(pending), proposals, dtype=mass.dtype, device=mass.device)
+
         for _ in range(ROUNDS):
-            shape = len(pending), proposals
-
-            def uniform(shape: tuple[int, int] = shape) -> Tensor:
-                return torch.rand(shape, dtype=mass.dtype, device=mass.device)
-
             # the proposal is a mixture of items by their squared norm and of all items alike
             by_norm = bound[pending] * mass[-1]
             by_norm = uniform() * (by_norm + item_num - 1) < by_norm
             heavy = torch.searchsorted(mass, uniform() * mass[-1], right=True)
-            alike = torch.randint(1, item_num, shape, device=user.device)
+            alike = torch.randint(1, item_num, heavy.shape, device=user.device)
             proposal = torch.where(by_norm, heavy.clamp_(max=item_num - 1), alike)
             k = kernel(self.model.score(user[pending], proposal, candidates), alpha)
             accepted = uniform() * (bound[pending] * square[proposal] + 1) < k
-            accepted &= ~candidates.is_used(user[pending].unsqueeze(1), proposal)
             first = accepted.byte().argmax(dim=1, keepdim=True)
-            item[pending] = proposal.gather(1, first).squeeze(1)
-            pending = pending[~accepted.gather(1, first).squeeze(1)]
+            found = proposal.gather(1, first).squeeze(1)
+            item[pending] = found
+            # if the first is the user's own, the next round goes on in its place
+            again = ~accepted.gather(1, first).squeeze(1) | candidates.is_used(user[pending], found)
+            pending = pending[again]
             if not len(pending):
                 break
         else:
