@@ -21,7 +21,7 @@ from recbole.evaluator import metric_information, metric_types
 from recbole.utils import EvaluatorType, get_model
 
 from recbole_hns.errors import UserError
-from recbole_hns.evaluation.metrics import checked_betas
+from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.files import properties_path
 from recbole_hns.model import SUPPORTED, check_model
 from recbole_hns.protocol import Protocol
@@ -240,6 +240,8 @@ class Config(RecBoleConfig):
         if final.get("log_wandb") and importlib.util.find_spec("wandb") is None:
             raise UserError.of("log_wandb", True, "needs wandb: pip install wandb")
         final["opauc_betas"] = checked_betas(final.get("opauc_betas"))
+        pairs = checked_pairs(final.get("llpauc_alphas"), final.get("llpauc_betas"))
+        final["llpauc_alphas"], final["llpauc_betas"] = map(list, zip(*pairs, strict=True))
         if not isinstance(final.get("eval_args"), dict):
             raise UserError.of("eval_args", final.get("eval_args"), "must be a dictionary")
         _check_eval_args(final["eval_args"])
@@ -317,19 +319,24 @@ class Config(RecBoleConfig):
             raise UserError.of("valid_metric", self["valid_metric"], allowed)
         needs = metric_information[metric.lower()]
         if "rec.opauc" in needs:
-            what, key = "rate", "opauc_betas"
+            what, key, listed = "rate", "opauc_betas", self["opauc_betas"]
+        elif "rec.llpauc" in needs:
+            what, key = "pair of rates", "(llpauc_alphas, llpauc_betas)"
+            listed = list(zip(self["llpauc_alphas"], self["llpauc_betas"], strict=True))
         elif {"rec.topk", "rec.items"}.intersection(needs):
-            what, key = "K", "topk"
+            what, key, listed = "K", "topk", self["topk"]
         elif at:
             raise UserError.of("valid_metric", self["valid_metric"], f"{metric} takes no @")
         else:
             return
-        listed, cutoff = self[key], literal(cutoff)
+        cutoff = literal(cutoff)
         if cutoff not in listed:
             allowed = f"its {what} must be one of {key} = {listed}"
             raise UserError.of("valid_metric", self["valid_metric"], allowed)
         # as the results spell it
-        self["valid_metric"] = f"{metric}@{listed[listed.index(cutoff)]}"
+        spelt = listed[listed.index(cutoff)]
+        spelt = ",".join(map(str, spelt)) if isinstance(spelt, tuple) else spelt
+        self["valid_metric"] = f"{metric}@{spelt}"
 
     def unused_sampler_keys(self) -> list[str]:
         """Keys given that belong to other samplers than the one in use."""

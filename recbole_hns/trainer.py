@@ -76,6 +76,7 @@ class HardNegativeTrainer(Trainer):
         self.sampler.to(config["device"])
         super().__init__(config, model)
         self.pairwise = pairwise_model(model)
+        self.sampler.attach(self.pairwise)
         if isinstance(self.pairwise, PredictedModel):
             # evaluation goes through `predict` as well
             self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)
@@ -251,10 +252,10 @@ class HardNegativeTrainer(Trainer):
             sums.add_(scores)
             return items, weight
 
-        num = self.sampler.candidate_num
-        num = self._candidates.item_num if num == "all" else num
-        size = self.config["step_memory"] * 2**20 // (PAIR_BYTES * num) + 1
         with self.pairwise.step():
+            self.sampler.start_batch(user, pos_item)
+            num = self.sampler.scored_num(self._candidates.item_num)
+            size = self.config["step_memory"] * 2**20 // (PAIR_BYTES * num) + 1
             losses = self.pairwise.loss_in_parts(user, pos_item, size, choose, self.sampler)
         return losses, sums
 
@@ -276,7 +277,7 @@ class HardNegativeTrainer(Trainer):
             weight = share if weight is None else weight * inside
             items = index
         elif index is not None:
-            items = items.gather(1, index)
+            items = items.expand(len(user), -1).gather(1, index)
         if weight is None:
             chosen = scores.mean(dim=1)
         else:

@@ -22,7 +22,8 @@ from test_opauc import literal_of_matrix
 import recbole_hns
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation, loader
-from recbole_hns.evaluation import Collector, collector
+from recbole_hns.evaluation import Collector
+from recbole_hns.evaluation.opauc import Ranks
 
 TOP_K = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
 EXACT = {"metric_decimal_place": 12}
@@ -318,7 +319,7 @@ def test_valid_metric_from_the_config_to_the_files(toy):
 
 def test_early_stopping_follows_the_metric(toy, monkeypatch):
     falling = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0])
-    monkeypatch.setattr(collector, "norm_opauc", lambda *_: torch.full((1, 1), next(falling)))
+    monkeypatch.setattr(Ranks, "norm_opauc", lambda *_: torch.full((1, 1), next(falling)))
     keys = {**SMALL, **toy, "metrics": "OPAUC", "valid_metric": "OPAUC@1", "opauc_betas": 1}
     recbole_hns.run(config_dict={**keys, "epochs": 9, "stopping_step": 2})
     (path,) = Path("saved").glob("*.json")

@@ -84,9 +84,9 @@ class CandidateSampler(Sampler):
     calls. A draw is exact in one pass, with no rejection loop. Give every item the integer mass 1
     (``uniform``) or its popularity to the power ``alpha``, scaled and rounded to an integer
     (``popularity``). A uniform position in a user's allowed mass is moved up by the mass of that
-    user's items below it, which a search in sorted keys finds. On the CPU, uniform draws go a
-    shorter way: draw from all items, and redraw by that search only those that hit one of the
-    user's items, as a bit mask tells. Both give each allowed item the same probability.
+    user's items below it, which a search in sorted keys finds. On the CPU, draws go a shorter way:
+    draw from all items, and redraw by that search only those that hit one of the user's items, as
+    a bit mask tells. Both give each allowed item the same probability.
 
     Popularity counts the interactions up to and including the phase, so training never sees
     validation or test data; an item without any is never drawn by ``popularity``.
@@ -95,7 +95,7 @@ class CandidateSampler(Sampler):
         phases: names of the phases, such as ``["train", "valid", "test"]``.
         datasets: RecBole's data set of each phase.
         distribution: ``uniform`` or ``popularity``; default ``uniform``.
-        alpha: power of the popularity; default 1.
+        alpha: power of the popularity; None for its logarithm, log(1 + count). Default 1.
     """
 
     def get_used_ids(self) -> dict[str, UsedItems]:
@@ -128,7 +128,7 @@ class CandidateSampler(Sampler):
         sampler._tables = {}
         return sampler
 
-    def with_distribution(self, distribution: str, alpha: float) -> CandidateSampler:
+    def with_distribution(self, distribution: str, alpha: float | None) -> CandidateSampler:
         """A copy of this sampler that draws by another distribution."""
         if distribution == self.distribution and (distribution == "uniform" or alpha == self.alpha):
             return self
@@ -180,6 +180,52 @@ class CandidateSampler(Sampler):
             Item ids, ``[batch, num]``, int64: never 0 (the padding id), never a used item.
         """
         return self.tables(user.device).draw(user, num)
+
+    def draw_shared(self, num: int, device: torch.device) -> torch.Tensor:
+        """Draw items of the whole catalogue, independently and with replacement.
+
+        Args:
+            num: how many.
+            device: where.
+
+        Returns:
+            Item ids, ``[num]``, int64: never 0; no user's items are left out.
+        """
+        return self.tables(device).draw_shared(num)
+
+    def log_mass(self, item: torch.Tensor) -> torch.Tensor:
+        """Logarithm of what each item's probability of being drawn is proportional to.
+
+        A user's used items are drawn never, which changes the probability of each of the others
+        by the same factor.
+
+        Args:
+            item: item ids, any shape, int64, each with a probability above 0.
+
+        Returns:
+            The shape of ``item``, float32.
+        """
+        return self.tables(item.device).log_mass[item]
+
+    def negative_num(self, user: torch.Tensor) -> torch.Tensor:
+        """Number of items that each user has not interacted with, ``[batch]``, int64."""
+        offset = self.tables(user.device).offset
+        return self.item_num - 1 - (offset[user + 1] - offset[user])
+
+    def is_used(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Which items the users have interacted with.
+
+        Args:
+            user: int64.
+            item: int64, of a shape that fits that of ``user``.
+
+        Returns:
+            The common shape, bool.
+        """
+        pair = self.tables(user.device).pair
+        wanted = user * self.item_num + item
+        entry = torch.searchsorted(pair, wanted).clamp_(max=len(pair) - 1)
+        return pair[entry] == wanted
 
     def exclude(self, user: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Set the scores of the padding id and of each user's used items to minus infinity.
@@ -253,7 +299,9 @@ class _Tables:
             count = sampler._popularity[sampler.phase].copy()
             count[0] = 0
             # of the most popular item's, which no power can overflow
-            share = np.where(count > 0, (count / max(count.max(), 1)) ** sampler.alpha, 0.0)
+            share = count / max(count.max(), 1)
+            share = np.log1p(count) if sampler.alpha is None else share**sampler.alpha
+            share = np.where(count > 0, share, 0.0)
             # user * total has to fit 63 bits, and a float64 draw resolves 53.
             bits = min(62 - int(sampler.user_num).bit_length(), 53)
             scale = (2.0**bits - sampler.item_num) / max(share.sum(), 1.0)
@@ -262,14 +310,54 @@ class _Tables:
         return weight
 
     @cached_property
+    def pair(self) -> torch.Tensor:
+        """``user * item_num + item`` of the interactions, ``[nnz]``, int64, ascending."""
+        pair = torch.from_numpy(self._used.user * self.item_num + self._used.item)
+        return pair.to(self.item.device)
+
+    @cached_property
+    def log_mass(self) -> torch.Tensor:
+        """Logarithm of each item's mass, ``[item_num]``, float32."""
+        return self.mass.diff(prepend=self.mass[:1]).double().log().float()
+
+    def draw_shared(self, num: int) -> torch.Tensor:
+        uniform = torch.rand(num, dtype=torch.float64, device=self.mass.device)
+        item = self.guide[(uniform * len(self.guide)).long()]
+        # the few whose stretch several items share
+        place = (item < 0).nonzero().squeeze(1)
+        item[place] = self._at(uniform[place])
+        return item
+
+    def _at(self, share: torch.Tensor) -> torch.Tensor:
+        """The item at each share of the total mass, ``share`` being in [0, 1]."""
+        # a product just below the total may round up to it
+        position = (share * self.total).long().clamp_(max=self.total - 1)
+        return torch.searchsorted(self.mass, position, right=True)
+
+    @cached_property
+    def guide(self) -> torch.Tensor:
+        """The item that equal stretches of the mass lie in, int64; -1 where that is several.
+
+        With many more stretches than items it answers nearly all searches at once.
+        """
+        # a power of two, of which every fraction is a float
+        size = 2 ** min((16 * self.item_num).bit_length(), 22)
+        bound = torch.arange(size + 1, dtype=torch.float64, device=self.mass.device) / size
+        item = self._at(bound)
+        return torch.where(item[:-1] == item[1:], item[:-1], -1)
+
+    @cached_property
     def mask(self) -> UsedMask | None:
-        """Only for uniform draws on the CPU: elsewhere to wait for the hits costs more."""
-        return UsedMask(self._used, self.item_num) if self.uniform and self.key.is_cpu else None
+        """Only for draws on the CPU: elsewhere to wait for the hits costs more."""
+        return UsedMask(self._used, self.item_num) if self.key.is_cpu else None
 
     def draw(self, user: torch.Tensor, num: int) -> torch.Tensor:
         if self.mask is None:
             return self._search(user.unsqueeze(1).expand(-1, num))
-        item = torch.randint(1, self.item_num, (len(user), num))
+        if self.uniform:
+            item = torch.randint(1, self.item_num, (len(user), num))
+        else:
+            item = self.draw_shared(len(user) * num).view(len(user), num)
         hit = self.mask.hits(user, item)
         if len(hit):
             item.view(-1)[hit] = self._search(user[hit // num])

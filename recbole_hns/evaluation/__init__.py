@@ -1,4 +1,4 @@
-"""OPAUC among RecBole's metrics, and evaluation that gathers no more than the metrics need."""
+"""OPAUC and LLPAUC among RecBole's metrics, and evaluation that gathers just what they need."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import recbole.trainer.trainer
 from recbole.evaluator import metric_information, metric_types, metrics_dict
 
 from recbole_hns.evaluation.collector import Collector
-from recbole_hns.evaluation.metrics import OPAUC, NormOPAUC
-from recbole_hns.evaluation.opauc import norm_opauc
+from recbole_hns.evaluation.metrics import LLPAUC, OPAUC, NormLLPAUC, NormOPAUC
+from recbole_hns.evaluation.opauc import norm_llpauc, norm_opauc
 
-__all__ = ["OPAUC", "Collector", "NormOPAUC", "norm_opauc", "register"]
+__all__ = [
+    "LLPAUC",
+    "OPAUC",
+    "Collector",
+    "NormLLPAUC",
+    "NormOPAUC",
+    "norm_llpauc",
+    "norm_opauc",
+    "register",
+]
 
 
 def register() -> None:
@@ -18,7 +27,7 @@ def register() -> None:
     RecBole finds metrics in dictionaries that it fills when it is imported, and each of its
     trainers builds the ``Collector`` that ``recbole.trainer.trainer`` names.
     """
-    for metric in (OPAUC, NormOPAUC):
+    for metric in (OPAUC, NormOPAUC, LLPAUC, NormLLPAUC):
         name = metric.__name__.lower()
         metrics_dict[name] = metric
         metric_information[name] = metric.metric_need

@@ -10,24 +10,25 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import DataStruct, Register
 from torch import Tensor
 
-from recbole_hns.evaluation.metrics import checked_betas
-from recbole_hns.evaluation.opauc import norm_opauc
+from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
+from recbole_hns.evaluation.opauc import Ranks
 
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.interaction import Interaction
 
 #: What :class:`Collector` gathers itself.
-OWN = ("rec.items", "rec.topk", "rec.opauc")
+OWN = ("rec.items", "rec.topk", "rec.opauc", "rec.llpauc")
 
 
 class Collector(RecBoleCollector):
-    """RecBole's ``Collector`` that also gathers ``rec.opauc``, and the rest with less work.
+    """RecBole's ``Collector`` that also gathers partial AUCs, and the rest with less work.
 
     ``rec.opauc`` holds NormOPAUC of each user that has a positive and a negative, at each rate of
-    ``opauc_betas``: ``[users, len(opauc_betas)]``, float64. For the top K items no matrix of
-    users x items is made, and batches are joined once, at the end of the evaluation. Every value
-    is the same as RecBole's.
+    ``opauc_betas``: ``[users, len(opauc_betas)]``, float64. ``rec.llpauc`` likewise holds
+    NormLLPAUC at each pair of ``llpauc_alphas`` and ``llpauc_betas``. For the top K items no
+    matrix of users x items is made, and batches are joined once, at the end of the evaluation.
+    Every value is the same as RecBole's.
     """
 
     register: Register
@@ -36,6 +37,7 @@ class Collector(RecBoleCollector):
         super().__init__(config)
         self.data_struct = BatchedDataStruct()
         self.betas = checked_betas(config["opauc_betas"])
+        self.pairs = checked_pairs(config["llpauc_alphas"], config["llpauc_betas"])
         self._needed, self.register = self.register, _Rest(config)
 
     def eval_batch_collect(
@@ -54,11 +56,11 @@ class Collector(RecBoleCollector):
             positive_i: column of each positive, ``[positives]``, int64; None likewise.
 
         Raises:
-            ValueError: if OPAUC is to be computed and a score is NaN.
+            ValueError: if a partial AUC is to be computed and a score is NaN.
         """
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        ranks = any(self._needed.need(name) for name in OWN)
-        if not ranks or positive_u is None or positive_i is None:
+        needed = any(self._needed.need(name) for name in OWN)
+        if not needed or positive_u is None or positive_i is None:
             return
         users, items = scores_tensor.shape
         # a repeated interaction is one positive
@@ -73,26 +75,32 @@ class Collector(RecBoleCollector):
             hit = torch.isin(first + top, key)
             count = torch.bincount(user, minlength=users).unsqueeze(1)
             self.data_struct.update_tensor("rec.topk", torch.cat([hit, count], dim=1))
-        if self._needed.need("rec.opauc"):
+        if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
-                opauc = norm_opauc(scores_tensor, user, item, self.betas)
+                ranks = Ranks.of(scores_tensor, user, item)
             except ValueError:
                 self.data_struct.joined()  # nothing of this evaluation goes into another
                 raise
-            self.data_struct.update_tensor("rec.opauc", opauc)
+        if self._needed.need("rec.opauc"):
+            self.data_struct.update_tensor("rec.opauc", ranks.norm_opauc(self.betas))
+        if self._needed.need("rec.llpauc"):
+            llpauc = ranks.norm_llpauc(*zip(*self.pairs, strict=True))
+            self.data_struct.update_tensor("rec.llpauc", llpauc)
 
     def get_data_struct(self) -> DataStruct:
         """All that was gathered, on the CPU; the next evaluation starts without it."""
         struct = self.data_struct.joined()
-        if "rec.opauc" in struct:
-            opauc = struct.get("rec.opauc")
-            evaluated = ~opauc[:, 0].isnan()
-            struct.set("rec.opauc", opauc[evaluated])
-            left_out = len(opauc) - int(evaluated.sum())
+        for name in ("rec.opauc", "rec.llpauc"):
+            if name not in struct:
+                continue
+            values = struct.get(name)
+            evaluated = ~values[:, 0].isnan()
+            struct.set(name, values[evaluated])
+            left_out = len(values) - int(evaluated.sum())
             if left_out:
                 getLogger().warning(
-                    f"OPAUC leaves out {left_out} of {len(opauc)} users, "
-                    f"who have no positive or no negative item"
+                    f"{name.removeprefix('rec.').upper()} leaves out {left_out} of {len(values)} "
+                    f"users, who have no positive or no negative item"
                 )
         return struct
 

@@ -1,8 +1,9 @@
-"""One-way partial AUC of each user, from the score matrix of an evaluation batch."""
+"""Partial AUC of each user, from the score matrix of an evaluation batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,22 +42,104 @@ def norm_opauc(scores: Tensor, user: Tensor, item: Tensor, betas: Sequence[float
     Raises:
         UserError: if a score is NaN, as after training that diverged.
     """
-    _check_nan(scores)
-    positive = scores[user, item]
-    scores[user, item] = -torch.inf
-    every = torch.arange(len(scores), device=scores.device)
-    (negatives,) = _counts((torch.gt,), scores, every, scores.new_full((len(scores),), -torch.inf))
-    above, equal = _counts((torch.gt, torch.eq), scores, user, positive).unsqueeze(2)
-    scores[user, item] = positive
+    return Ranks.of(scores, user, item).norm_opauc(betas)
 
-    k = negatives.unsqueeze(1) * torch.tensor(betas, dtype=torch.float64, device=scores.device)
-    # a positive at minus infinity equals what is excluded, but then k - above <= 0
-    tied = torch.minimum((k[user] - above).clamp(min=0), equal)
-    misordered = torch.minimum(above, k[user]) + 0.5 * tied
-    total = torch.zeros_like(k).index_add_(0, user, misordered)
-    positives = torch.bincount(user, minlength=len(scores)).unsqueeze(1)
-    # 0 / 0 where there is no pair
-    return 1 - total / (positives * k)
+
+@torch.no_grad()
+def norm_llpauc(
+    scores: Tensor, user: Tensor, item: Tensor, alphas: Sequence[float], betas: Sequence[float]
+) -> Tensor:
+    """NormLLPAUC(alpha, beta) of each user (Shi et al., WWW 2024).
+
+    With a user's n+ positives and n- negatives in falling order of their scores, the a-th positive
+    weighs min(max(alpha n+ - (a - 1), 0), 1) and the b-th negative the same of beta n-::
+
+        NormLLPAUC(alpha, beta) = 1 / (alpha n+ beta n-)
+            sum_{a, b} w+_a w-_b ([r_a > r_b] + 0.5 [r_a = r_b])
+
+    The sum over b is k = beta n- less what a positive misorders, as in :func:`norm_opauc`.
+
+    Args:
+        scores: as in :func:`norm_opauc`.
+        user: as in :func:`norm_opauc`.
+        item: as in :func:`norm_opauc`.
+        alphas: true-positive rates, each in (0, 1].
+        betas: the false-positive rate beside each of them, in (0, 1].
+
+    Returns:
+        ``[users, len(alphas)]``, float64; NaN for a user without positive or without negative.
+
+    Raises:
+        ValueError: if a score is NaN.
+    """
+    return Ranks.of(scores, user, item).norm_llpauc(alphas, betas)
+
+
+class Ranks(NamedTuple):
+    """Where each positive stands among its user's negatives, from which any partial AUC follows.
+
+    Attributes:
+        user: row of each positive, ``[positives]``, int64.
+        score: score of each positive, ``[positives]``.
+        negatives: number of negatives of each user, ``[users]``, float64.
+        above: negatives that score above each positive, ``[positives]``, float64.
+        equal: negatives that score the same, ``[positives]``, float64.
+    """
+
+    user: Tensor
+    score: Tensor
+    negatives: Tensor
+    above: Tensor
+    equal: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, user: Tensor, item: Tensor) -> Ranks:
+        """The ranks of an evaluation batch; arguments and errors as of :func:`norm_opauc`."""
+        _check_nan(scores)
+        positive = scores[user, item]
+        scores[user, item] = -torch.inf
+        every = torch.arange(len(scores), device=scores.device)
+        least = scores.new_full((len(scores),), -torch.inf)
+        (negatives,) = _counts((torch.gt,), scores, every, least)
+        above, equal = _counts((torch.gt, torch.eq), scores, user, positive)
+        scores[user, item] = positive
+        return cls(user, positive, negatives, above, equal)
+
+    def norm_opauc(self, betas: Sequence[float]) -> Tensor:
+        """NormOPAUC at each rate, ``[users, len(betas)]``."""
+        k, misordered = self._misordered(betas)
+        total = torch.zeros_like(k).index_add_(0, self.user, misordered)
+        # 0 / 0 where there is no pair
+        return 1 - total / (self._positives() * k)
+
+    def norm_llpauc(self, alphas: Sequence[float], betas: Sequence[float]) -> Tensor:
+        """NormLLPAUC at each pair of rates, ``[users, len(alphas)]``."""
+        k, misordered = self._misordered(betas)
+        first = self._positives() * k.new_tensor(alphas)
+        weight = (first[self.user] - self._place().unsqueeze(1)).clamp(0, 1)
+        total = torch.zeros_like(k).index_add_(0, self.user, weight * misordered)
+        return 1 - total / (first * k)
+
+    def _misordered(self, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """For each rate k of each user, and what each positive misorders of these negatives."""
+        k = self.negatives.unsqueeze(1) * self.negatives.new_tensor(betas)
+        above, equal = self.above.unsqueeze(1), self.equal.unsqueeze(1)
+        # a positive at minus infinity equals what is excluded, but then k - above <= 0
+        tied = torch.minimum((k[self.user] - above).clamp(min=0), equal)
+        return k, torch.minimum(above, k[self.user]) + 0.5 * tied
+
+    def _positives(self) -> Tensor:
+        return torch.bincount(self.user, minlength=len(self.negatives)).unsqueeze(1)
+
+    def _place(self) -> Tensor:
+        """Positives of its user before each one, from the highest score, ``[positives]``."""
+        order = self.score.argsort(descending=True)
+        order = order[self.user[order].argsort(stable=True)]
+        count = self._positives().squeeze(1)
+        start = (count.cumsum(0) - count)[self.user[order]]
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device) - start
+        return place
 
 
 def _check_nan(scores: Tensor) -> None:

@@ -42,6 +42,11 @@ class PairwiseModel:
         model: the RecBole model.
     """
 
+    #: of an :class:`~recbole_hns.model.InnerProductModel`, within a step
+    user_table: Any
+    item_table: Any
+    cosine: bool
+
     def __init__(self, model: GeneralRecommender) -> None:
         self.model = model
         # RecBole's BPRLoss is a mean over the batch; ConvNCF's own is a sum.
@@ -60,12 +65,26 @@ class PairwiseModel:
         Args:
             user: ``[batch]``, int64.
             pos_item: ``[batch]``, int64.
-            items: candidates, ``[batch, N]``, int64; None for all items.
+            items: candidates, ``[batch, N]``, or ``[1, N]`` if all rows share them, int64; None
+                for all items.
             candidates: tells which items are no negatives; where ``items`` is None, these score
                 minus infinity.
 
         Returns:
             ``[batch, 1]`` and ``[batch, N]``, N being the number of items if ``items`` is None.
+        """
+        raise NotImplementedError
+
+    def score(self, user: Tensor, items: Tensor | None, candidates: CandidateSampler) -> Tensor:
+        """Scores of any users' candidates, inside :meth:`step`, without effect on it.
+
+        Args:
+            user: ``[batch]``, int64.
+            items: as in :meth:`scores`.
+            candidates: as in :meth:`scores`.
+
+        Returns:
+            ``[batch, N]``.
         """
         raise NotImplementedError
 
@@ -82,7 +101,7 @@ class PairwiseModel:
         Args:
             user: ``[batch]``, int64.
             pos_item: ``[batch]``, int64.
-            items: the chosen negatives, ``[batch, M]``, int64; None for all items.
+            items: the chosen negatives, ``[batch, M]`` or ``[1, M]``, int64; None for all items.
             weight: their weights, ``[batch, M]``; None is 1 / M.
             row_loss: the sampler's loss.
 

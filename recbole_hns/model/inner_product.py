@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from recbole.model.general_recommender import BPR, DGCF, NCL, NGCF, SGL, LightGCN, SpectralCF
 from recbole.model.loss import EmbLoss
 from torch import Tensor
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: ``forward()`` of these propagates over the graph and returns all embeddings.
 GRAPH_MODELS = (LightGCN, NGCF, DGCF, NCL, SpectralCF)
+
+#: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
+SMALLEST_NORM = 1e-6
 
 
 class InnerProductModel(PairwiseModel):
@@ -48,9 +52,12 @@ class InnerProductModel(PairwiseModel):
         super().__init__(model)
         if isinstance(model, SGL):
             self.reduce = torch.sum
+        #: whether the scores in training are cosines, or inner products
+        self.cosine = False
         #: tensors within a step, None outside
         self.user_table: Any = None
         self.item_table: Any = None
+        self._propagated_items: Any = None
         self._adjacencies: dict[str, Adjacency] = {}
         self._grads: list[Tensor] | None = None
         self._user_e: Any = None
@@ -91,27 +98,41 @@ class InnerProductModel(PairwiseModel):
 
                 stack.enter_context(replaced(model, "forward", known))
             self.user_table, self.item_table = tables[:2]
+            self._propagated_items = self.item_table
+            if self.cosine:
+                self.user_table, self.item_table = (
+                    F.normalize(table, dim=1, eps=SMALLEST_NORM) for table in tables[:2]
+                )
             yield
         self.user_table = self.item_table = self._user_e = self._scored = None
+        self._propagated_items = None
 
     def scores(
         self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
     ) -> tuple[Tensor, Tensor]:
         """As the base class says."""
         with torch.enable_grad():  # the loss goes on from here
-            in_place = self.user_table.is_leaf and self.user_table.grad is not None
-            self._user_e = (
-                look_up(self.user_table, user)
-                if in_place
-                else self.user_table.index_select(0, user)
-            )
+            self._user_e = _rows(self.user_table, user)
         user_e = self._user_e.detach()
         pos_scores = (user_e * self.item_table.index_select(0, pos_item)).sum(dim=1, keepdim=True)
-        if items is None:
-            return pos_scores, candidates.exclude(user, user_e @ self.item_table.t())
-        scores = list_scores(user_e, self.item_table, items)
-        self._scored = items, pos_scores, scores
+        scores = self._candidate_scores(user, user_e, items, candidates)
+        if items is not None:
+            self._scored = items, pos_scores, scores
         return pos_scores, scores
+
+    def score(self, user: Tensor, items: Tensor | None, candidates: CandidateSampler) -> Tensor:
+        """As the base class says."""
+        user_e = self.user_table.detach().index_select(0, user)
+        return self._candidate_scores(user, user_e, items, candidates)
+
+    def _candidate_scores(
+        self, user: Tensor, user_e: Tensor, items: Tensor | None, candidates: CandidateSampler
+    ) -> Tensor:
+        if items is None:
+            return candidates.exclude(user, user_e @ self.item_table.t())
+        if len(items) == 1:
+            return user_e @ self.item_table.index_select(0, items[0]).t()
+        return list_scores(user_e, self.item_table, items)
 
     def loss(
         self,
@@ -124,7 +145,7 @@ class InnerProductModel(PairwiseModel):
         """As the base class says; :meth:`scores` was called before, for the same users."""
         pairwise = self.reduce(self._row_losses(pos_item, items, weight, row_loss))
         if items is not None and items.shape[1] == 1:
-            return self._model_loss(user, pos_item, items[:, 0], pairwise)
+            return self._model_loss(user, pos_item, items[:, 0].expand(len(user)), pairwise)
         emb_loss = self._weighted_emb_loss(items, weight)
         return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
 
@@ -165,7 +186,8 @@ class InnerProductModel(PairwiseModel):
         pairwise = _KnownGradient.apply(total, gradients, *tables, *learnt)
         if self.reduce is torch.mean:
             pairwise = pairwise / len(user)
-        return self._model_loss(user, pos_item, pos_item, pairwise, self._emb_loss_of(share))
+        emb_loss = _emb_loss_with(lambda: self._regularised_rows(share))
+        return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
 
     def _row_losses(
         self,
@@ -179,6 +201,10 @@ class InnerProductModel(PairwiseModel):
         if items is None:
             scores = user_e @ self.item_table.t()
             pos_scores = scores.gather(1, pos_item.unsqueeze(1))
+        elif len(items) == 1:
+            pos_e = _rows(self.item_table, pos_item)
+            pos_scores = (user_e * pos_e).sum(dim=1, keepdim=True)
+            scores = user_e @ _rows(self.item_table, items[0]).t()
         else:
             known = None
             if self._scored is not None and items is self._scored[0]:  # all candidates were chosen
@@ -230,18 +256,18 @@ class InnerProductModel(PairwiseModel):
         With M = 1 it is RecBole's own. Its three arguments are rows of users, positives and
         negatives; the last is replaced by rows whose Frobenius norm is that mean's root.
         """
-        if items is None or items.numel() >= len(self.item_table):
-            return self._emb_loss_of(self._share(items, weight))
+        if items is None or len(items) == 1 or items.numel() >= len(self.item_table):
+            return _emb_loss_with(lambda: self._regularised_rows(self._share(items, weight)))
         root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
-        return _emb_loss_with(self._regularised_table()[items] * root)
+        return _emb_loss_with(lambda: self._regularised_table()[items] * root)
 
-    def _emb_loss_of(self, share: Tensor) -> Callable[..., Tensor]:
-        """The same norm from one row an item, which is smaller where the negatives are many."""
-        return _emb_loss_with(self._regularised_table() * share.sqrt().unsqueeze(1))
+    def _regularised_rows(self, share: Tensor) -> Tensor:
+        """One row an item for the same norm, which is smaller where the negatives are many."""
+        return self._regularised_table() * share.sqrt().unsqueeze(1)
 
     def _regularised_table(self) -> Tensor:
         propagated = isinstance(self.model, (NGCF, SpectralCF))
-        return self.item_table if propagated else self.model.item_embedding.weight
+        return self._propagated_items if propagated else self.model.item_embedding.weight
 
     def _share(self, items: Tensor | None, weight: Tensor | None) -> Tensor:
         """Sum of the weights that each item has as a negative, ``[item_num]``."""
@@ -249,9 +275,18 @@ class InnerProductModel(PairwiseModel):
             assert weight is not None
             return weight.sum(dim=0)
         share = torch.zeros_like(self.item_table[:, 0], requires_grad=False)
-        each = torch.full_like(share[:1], 1 / items.shape[1]).expand(items.numel())
-        each = each if weight is None else weight.reshape(-1)
+        if weight is None:
+            # candidates that the rows share count once for each of them
+            rows = len(self._user_e) / len(items)
+            each = torch.full_like(share[:1], rows / items.shape[1]).expand(items.numel())
+        else:
+            each = (weight.sum(dim=0) if len(items) == 1 else weight).reshape(-1)
         return share.index_add(0, items.reshape(-1), each.detach())
+
+
+def _rows(table: Tensor, ids: Tensor) -> Tensor:
+    in_place = table.is_leaf and table.grad is not None
+    return look_up(table, ids) if in_place else table.index_select(0, ids)
 
 
 class _KnownGradient(torch.autograd.Function):
@@ -267,14 +302,14 @@ class _KnownGradient(torch.autograd.Function):
         return None, None, *(grad * gradient for gradient in ctx.gradients)
 
 
-def _emb_loss_with(negatives: Tensor) -> Callable[..., Tensor]:
-    """``EmbLoss.forward`` with other negatives than those it is given."""
+def _emb_loss_with(negatives: Callable[[], Tensor]) -> Callable[..., Tensor]:
+    """``EmbLoss.forward`` with other negatives, made where a model has that term."""
 
     def forward(
         module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
     ) -> Tensor:
         # EmbLoss divides by the length of its last argument, which has to stay the batch's
-        return type(module).forward(module, negatives, user_e, pos_e, **kwargs)
+        return type(module).forward(module, negatives(), user_e, pos_e, **kwargs)
 
     return forward
 

@@ -38,19 +38,20 @@ class PredictedModel(PairwiseModel):
         self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
     ) -> tuple[Tensor, Tensor]:
         """As the base class says; dropout is off, as where RecBole scores its candidates."""
-        every = torch.arange(candidates.item_num, device=user.device).expand(len(user), -1)
-        listed = torch.cat([pos_item.unsqueeze(1), every if items is None else items], dim=1)
+        pos_scores = self._predict(user, pos_item.unsqueeze(1))
+        return pos_scores, self.score(user, items, candidates)
+
+    def score(self, user: Tensor, items: Tensor | None, candidates: CandidateSampler) -> Tensor:
+        """As the base class says; dropout is off."""
+        if items is not None:
+            return self._predict(user, items.expand(len(user), -1))
+        every = torch.arange(candidates.item_num, device=user.device)
+        return candidates.exclude(user, self._predict(user, every.expand(len(user), -1)))
+
+    def _predict(self, user: Tensor, items: Tensor) -> Tensor:
         training = self.model.training
         # not model.eval() and model.train(): SGL's make a new graph
         nn.Module.train(self.model, False)
-        scores = self._predict(user, listed)
-        nn.Module.train(self.model, training)
-        pos_scores, scores = scores[:, :1], scores[:, 1:]
-        if items is None:
-            scores = candidates.exclude(user, scores.contiguous())
-        return pos_scores, scores
-
-    def _predict(self, user: Tensor, items: Tensor) -> Tensor:
         users = user.repeat_interleave(items.shape[1])
         chunks = zip(
             users.split(PREDICT_PAIRS), items.reshape(-1).split(PREDICT_PAIRS), strict=True
@@ -59,6 +60,7 @@ class PredictedModel(PairwiseModel):
             self.model.predict(Interaction({self.model.USER_ID: u, self.model.ITEM_ID: i})).view(-1)
             for u, i in chunks
         ]
+        nn.Module.train(self.model, training)
         return torch.cat(scores).view(items.shape)
 
     def loss(
@@ -75,6 +77,7 @@ class PredictedModel(PairwiseModel):
             assert weight is not None
             num = int((weight > 0).sum(dim=1).max())
             weight, items = weight.topk(num, dim=1)
+        items = items.expand(len(user), -1)
         batch, num = items.shape
 
         def pairwise(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:

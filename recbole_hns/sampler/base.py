@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -24,13 +25,20 @@ from torch import Tensor, nn
 
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.errors import UserError
+from recbole_hns.model import InnerProductModel, PairwiseModel
 from recbole_hns.sampler.parameters import Hyperparameter
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import GeneralRecommender
 
 #: Built-in and registered samplers by name.
 SAMPLERS: dict[str, type[HardNegativeSampler]] = {}
 
 #: N: more candidates than this would be a mistake.
-CandidateNum = Annotated[int, Field(gt=0, le=10**6)] | Literal["all"]
+Count = Annotated[int, Field(gt=0, le=10**6)]
+
+#: N, or every negative.
+CandidateNum = Count | Literal["all"]
 
 SamplerClass = TypeVar("SamplerClass", bound="type[HardNegativeSampler]")
 
@@ -63,6 +71,7 @@ class HardNegativeSampler(nn.Module):
         candidate_distribution: ``uniform`` (default) or ``popularity``.
         candidate_alpha: power of the popularity. Default 0.75.
         epoch: the epoch under way, counted from 0.
+        model: the trainer's view of the model, once :meth:`attach` was called.
         hyperparameters: what the class declares and inherits, by name.
         hardness_key: the hyperparameter that ``opauc_beta`` sets, in samplers that have both.
 
@@ -83,7 +92,7 @@ class HardNegativeSampler(nn.Module):
     candidate_distribution: Literal["uniform", "popularity"] = Field(
         "uniform", description="distribution that candidates are drawn from"
     )
-    candidate_alpha: float = Field(0.75, ge=0, description="power of the popularity")
+    candidate_alpha: float | None = Field(0.75, ge=0, description="power of the popularity")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -107,15 +116,24 @@ class HardNegativeSampler(nn.Module):
             )
         self.epoch = 0
 
+    if TYPE_CHECKING:
+        # buffers and parameters, whose names a subclass chooses
+        def __getattr__(self, name: str) -> Any: ...
+
     def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor | None:
         """Draw the candidates of a batch.
+
+        A large batch is learnt in parts; each part is drawn, selected from and learnt before the
+        next is drawn, so what :meth:`draw` keeps is there for :meth:`select` and :meth:`loss`.
+        Runs without gradient. ``self.model.score`` scores any items meanwhile.
 
         Args:
             candidates: draws by ``candidate_distribution``.
             user: ``[batch]``, int64.
 
         Returns:
-            Item ids, ``[batch, N]``, int64; None for every item of the catalogue.
+            Item ids, ``[batch, N]``, or ``[1, N]`` for candidates that all of the batch share,
+            int64; None for every item of the catalogue.
         """
         if self.candidate_num == "all":
             return None
@@ -151,7 +169,11 @@ class HardNegativeSampler(nn.Module):
         # an item that is no negative has weight 0 and an infinite score
         return torch.where(weight > 0, losses * weight, 0).sum(dim=1)
 
-    def setup(self, model: nn.Module, epochs: int) -> None:
+    def scored_num(self, item_num: int) -> int:
+        """Candidates scored for a positive; a batch is learnt in parts where they are many."""
+        return item_num if self.candidate_num == "all" else self.candidate_num
+
+    def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Called once, before the optimizer is made and before a checkpoint is loaded.
 
         The place to register buffers and parameters, which are saved, resumed and, the latter,
@@ -162,9 +184,43 @@ class HardNegativeSampler(nn.Module):
             epochs: the number of epochs that the run may have.
         """
 
+    def attach(self, model: PairwiseModel) -> None:
+        """Called once, after :meth:`setup` and before a checkpoint is loaded.
+
+        The place to refuse a model that does not give what the sampler needs, as
+        :meth:`need_embeddings` does.
+
+        Args:
+            model: the trainer's view of the model; kept as ``self.model``.
+        """
+        self.model = model
+
+    def need_embeddings(self, key: str, value: object) -> None:
+        """Refuse a model that does not score by an inner product, once it is attached.
+
+        Args:
+            key: the config key that asks for embeddings, for the message.
+            value: its value.
+
+        Raises:
+            UserError: if the model gives none.
+        """
+        if not isinstance(self.model, InnerProductModel):
+            name = type(self.model.model).__name__
+            needs = f"needs a model that scores by an inner product of embeddings; {name} does not"
+            raise UserError.of(key, value, needs)
+
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of each epoch, ``epoch`` being counted from 0."""
         self.epoch = epoch
+
+    def start_batch(self, user: Tensor, pos_item: Tensor) -> None:
+        """Called before the first part of each batch, for what its parts have in common.
+
+        Args:
+            user: of the whole batch, ``[batch]``, int64.
+            pos_item: their positives, ``[batch]``, int64.
+        """
 
 
 def bpr_loss(pos_scores: Tensor, scores: Tensor) -> Tensor:

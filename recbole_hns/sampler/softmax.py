@@ -15,6 +15,21 @@ class Softmax(HardNegativeSampler):
 
     def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
         """Weight every candidate by the softmax of its score."""
-        # subtracting the maximum first: a small tau must not turn it into inf - inf
-        shifted = scores - scores.amax(dim=1, keepdim=True)
-        return Negatives(index=None, weight=torch.softmax(shifted / self.softmax_tau, dim=1))
+        return Negatives(index=None, weight=softmax_weight(scores, self.softmax_tau))
+
+
+def softmax_weight(scores: Tensor, tau: float, log_q: Tensor | None = None) -> Tensor:
+    """Weights w_j proportional to exp(r_uj / tau) / q_j.
+
+    Args:
+        scores: r_uj, ``[batch, N]``; minus infinity is no candidate and gets weight 0.
+        tau: > 0.
+        log_q: logarithm of the probability with which each was drawn, up to a constant of its
+            row, ``[batch, N]``; None where all are as likely.
+
+    Returns:
+        ``[batch, N]``, rows summing to 1.
+    """
+    # subtracting the maximum first: a small tau must not turn it into inf - inf
+    exponent = (scores - scores.amax(dim=1, keepdim=True)) / tau
+    return torch.softmax(exponent if log_q is None else exponent - log_q, dim=1)
