@@ -20,7 +20,7 @@ from recbole.utils import EvaluatorType, get_model
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas
 from recbole_hns.files import properties_path
-from recbole_hns.model import SUPPORTED, check_model
+from recbole_hns.model import SUPPORTED, check_model, check_sampler
 from recbole_hns.protocol import Protocol
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
 from recbole_hns.sampler.parameters import Hyperparameter
@@ -176,6 +176,7 @@ class Config(RecBoleConfig):
         if name is None:
             name = self.external_config_dict.get("sampler", DEFAULTS["sampler"])
         self._sampler_class = sampler_class(name)
+        check_sampler(model_class, self._sampler_class)
         self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
         defaults = properties_path(f"sampler/{self._sampler_class.name}.yaml")
         self._sampler_defaults = read_yaml(defaults) if defaults.is_file() else {}

@@ -1,6 +1,6 @@
 """Samplers, one file each; importing this package registers them."""
 
-from recbole_hns.sampler import ahns, dns, dns_mn, pns, rns, softmax, softmax_v
+from recbole_hns.sampler import ahns, ans, dens, dns, dns_mn, mixgcf, pns, rns, softmax, softmax_v
 from recbole_hns.sampler.base import (
     SAMPLERS,
     HardNegativeSampler,
@@ -14,8 +14,11 @@ __all__ = [
     "HardNegativeSampler",
     "Negatives",
     "ahns",
+    "ans",
+    "dens",
     "dns",
     "dns_mn",
+    "mixgcf",
     "pns",
     "register_sampler",
     "rns",

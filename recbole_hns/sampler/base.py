@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -25,6 +26,9 @@ from torch import Tensor, nn
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.errors import UserError
 from recbole_hns.sampler.parameters import Hyperparameter
+
+if TYPE_CHECKING:
+    from recbole_hns.model.base import PairwiseModel
 
 #: Built-in and registered samplers by name.
 SAMPLERS: dict[str, type[HardNegativeSampler]] = {}
@@ -49,6 +53,22 @@ class Negatives(NamedTuple):
     weight: Tensor | None = None
 
 
+class Chosen(NamedTuple):
+    """The negatives of a batch.
+
+    Attributes:
+        items: their ids, ``[batch, M]``, int64; None for every item of the catalogue.
+        weight: as in :class:`Negatives`; an item that is no negative has weight 0.
+        pos_scores: scores of the positives, ``[batch, 1]``.
+        scores: scores of the negatives, ``[batch, M]``.
+    """
+
+    items: Tensor | None
+    weight: Tensor | None
+    pos_scores: Tensor
+    scores: Tensor
+
+
 class HardNegativeSampler(nn.Module):
     """Turns candidate scores into the negatives to train with, and their weights.
 
@@ -65,6 +85,11 @@ class HardNegativeSampler(nn.Module):
         epoch: the epoch under way, counted from 0.
         hyperparameters: what the class declares and inherits, by name.
         hardness_key: the hyperparameter that ``opauc_beta`` sets, in samplers that have both.
+        needs: what a model has to give: ``scores`` (every model does), ``embeddings`` whose inner
+            products they are, or those of all ``layers``, as
+            :class:`~recbole_hns.sampler.layered.LayeredSampler` takes them.
+        rows_per_pair: how many tensors of the size of all candidates' embeddings the sampler holds
+            at a time, so that a batch can be learnt in parts that fit ``step_memory``.
 
     Args:
         **values: hyperparameters by name; those left out take their defaults.
@@ -76,6 +101,8 @@ class HardNegativeSampler(nn.Module):
     name: ClassVar[str]
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
     hardness_key: ClassVar[str | None] = None
+    needs: ClassVar[Literal["scores", "embeddings", "layers"]] = "scores"
+    rows_per_pair: ClassVar[int] = 0
 
     candidate_num: CandidateNum = Field(
         32, description="N, candidates per positive; all = every negative, exactly"
@@ -134,6 +161,35 @@ class HardNegativeSampler(nn.Module):
         """
         raise NotImplementedError
 
+    def choose(
+        self, user: Tensor, pos_item: Tensor, candidates: CandidateSampler, model: PairwiseModel
+    ) -> Chosen:
+        """Choose the negatives of a batch; default :meth:`draw`, score, :meth:`select`.
+
+        A sampler whose choice depends on who the users and items are overrides this instead of
+        :meth:`select`. Runs without gradient.
+
+        Args:
+            user: ``[batch]``, int64.
+            pos_item: ``[batch]``, int64.
+            candidates: draws items that are no positives.
+            model: ``model.scores(user, pos_item, items, candidates)`` scores them.
+        """
+        items = self.draw(candidates, user)
+        pos_scores, scores = model.scores(user, pos_item, items, candidates)
+        index, weight = self.select(pos_scores, scores)
+        if index is not None:
+            scores = scores.gather(1, index)
+        if items is None:
+            # among all items, what is no negative has no part, whatever was chosen
+            inside = (scores > -torch.inf).to(scores.dtype)
+            share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
+            weight = share if weight is None else weight * inside
+            items = index
+        elif index is not None:
+            items = items.gather(1, index)
+        return Chosen(items, weight, pos_scores, scores)
+
     def loss(self, pos_scores: Tensor, scores: Tensor, weight: Tensor | None) -> Tensor:
         """Loss of each positive; default the weighted BPR loss sum_j w_j L_j.
 
@@ -165,6 +221,17 @@ class HardNegativeSampler(nn.Module):
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of each epoch, ``epoch`` being counted from 0."""
         self.epoch = epoch
+
+    def refresh(self, model: PairwiseModel, candidates: CandidateSampler, pairs: int) -> None:
+        """Called after :meth:`start_epoch`, to look at the model between two epochs.
+
+        The place to renew what is kept for each user or item. Runs without gradient.
+
+        Args:
+            model: scores inside ``with model.step():``, which propagates a graph model once.
+            candidates: of the training data; also tells each user's items.
+            pairs: pairs of a user and an item that may be in memory at a time.
+        """
 
 
 def bpr_loss(pos_scores: Tensor, scores: Tensor) -> Tensor:
