@@ -94,6 +94,9 @@ def test_same_seed_same_metrics_twice(toy):
         ("BPR", "mixgcf", {}),
         ("LightGCN", "dens", {"dens_warmup": 5}),
         ("LightGCN", "ans", {}),
+        ("BPR", "irgan", {"irgan_cycle": [2, 1]}),
+        ("LightGCN", "irgan", {"irgan_cycle": [1, 2]}),
+        ("LightGCN", "srns", {"srns_warmup": 5}),
     ],
 )
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(model, sampler, more, toy, monkeypatch):

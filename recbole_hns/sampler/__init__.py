@@ -1,6 +1,19 @@
 """Samplers, one file each; importing this package registers them."""
 
-from recbole_hns.sampler import ahns, ans, dens, dns, dns_mn, mixgcf, pns, rns, softmax, softmax_v
+from recbole_hns.sampler import (
+    ahns,
+    ans,
+    dens,
+    dns,
+    dns_mn,
+    irgan,
+    mixgcf,
+    pns,
+    rns,
+    softmax,
+    softmax_v,
+    srns,
+)
 from recbole_hns.sampler.base import (
     SAMPLERS,
     HardNegativeSampler,
@@ -18,6 +31,7 @@ __all__ = [
     "dens",
     "dns",
     "dns_mn",
+    "irgan",
     "mixgcf",
     "pns",
     "register_sampler",
@@ -25,4 +39,5 @@ __all__ = [
     "sampler_class",
     "softmax",
     "softmax_v",
+    "srns",
 ]
