@@ -23,7 +23,7 @@ from recbole.utils import EvaluatorType, get_model
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.files import properties_path
-from recbole_hns.model import SUPPORTED, check_model
+from recbole_hns.model import SUPPORTED, check_model, check_sampler
 from recbole_hns.protocol import Protocol
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
 from recbole_hns.sampler.parameters import Hyperparameter
@@ -216,6 +216,7 @@ class Config(RecBoleConfig):
         if name is None:
             name = self.external_config_dict.get("sampler", DEFAULTS["sampler"])
         self._sampler_class = sampler_class(name)
+        check_sampler(model_class, self._sampler_class)
         self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
 
     def _get_final_config_dict(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class HardNegativeTrainer(Trainer):
         self.sampler.setup(model, config["epochs"])
         self.sampler.to(config["device"])
         super().__init__(config, model)
-        self.pairwise = pairwise_model(model)
+        self.pairwise = pairwise_model(model, type(self.sampler))
         self.sampler.attach(self.pairwise)
         if isinstance(self.pairwise, PredictedModel):
             # evaluation goes through `predict` as well
@@ -163,6 +163,8 @@ class HardNegativeTrainer(Trainer):
             group["lr"] = self.learning_rate * self.config["lr_decay"] ** decays
         self.model.train()
         self.sampler.start_epoch(epoch_idx)
+        with torch.no_grad():
+            self.sampler.refresh(self.pairwise, self._candidates, self._pairs_in_memory())
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         batches = tqdm(
             self._batches(train_data),
@@ -245,44 +247,16 @@ class HardNegativeTrainer(Trainer):
         Returns:
             The loss, and ``[2]``: the chosen negatives' scores, weighted, and the positives'.
         """
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-
-        def choose(users: Tensor, positives: Tensor) -> tuple[Tensor | None, Tensor | None]:
-            items, weight, scores = self._choose(users, positives)
-            sums.add_(scores)
-            return items, weight
-
         with self.pairwise.step():
             self.sampler.start_batch(user, pos_item)
             num = self.sampler.scored_num(self._candidates.item_num)
-            size = self.config["step_memory"] * 2**20 // (PAIR_BYTES * num) + 1
-            losses = self.pairwise.loss_in_parts(user, pos_item, size, choose, self.sampler)
-        return losses, sums
+            size = self._pairs_in_memory() // num + 1
+            return self.pairwise.learn(user, pos_item, size, self._candidates, self.sampler)
 
-    @torch.no_grad()
-    def _choose(
-        self, user: Tensor, pos_item: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """The negatives of a batch, ``[batch, M]``, their weights, and the two sums."""
-        sampler, pairwise = self.sampler, self.pairwise
-        items = sampler.draw(self._candidates, user)
-        pos_scores, scores = pairwise.scores(user, pos_item, items, self._candidates)
-        index, weight = sampler.select(pos_scores, scores)
-        if index is not None:
-            scores = scores.gather(1, index)
-        if items is None:
-            # among all items, what is no negative has no part, whatever was chosen
-            inside = (scores > -torch.inf).to(scores.dtype)
-            share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
-            weight = share if weight is None else weight * inside
-            items = index
-        elif index is not None:
-            items = items.expand(len(user), -1).gather(1, index)
-        if weight is None:
-            chosen = scores.mean(dim=1)
-        else:
-            chosen = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
-        return items, weight, torch.stack([chosen.double().sum(), pos_scores.double().sum()])
+    def _pairs_in_memory(self) -> int:
+        """Pairs of a user and an item that ``step_memory`` has room for."""
+        rows = self.sampler.rows_per_pair * self.pairwise.row_bytes
+        return self.config["step_memory"] * 2**20 // (PAIR_BYTES + rows)
 
     def _active(self, losses: tuple[Tensor, ...], epoch_idx: int) -> tuple[Tensor, ...]:
         """The parts of the loss that this epoch trains with."""

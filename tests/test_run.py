@@ -91,6 +91,12 @@ def test_same_seed_same_metrics_twice(toy):
         ("BPR", "dns_mn", {"dns_m": 3, "dns_mode": "draw", "eval_step": 5}),
         ("BPR", "rns", {"lr_decay": 0.1, "lr_decay_step": 2, "learning_rate": 0.1}),
         ("LightGCN", "dns", {"protocol": "paper", "eval_args": {"mode": "uni10"}}),
+        ("BPR", "mixgcf", {}),
+        ("LightGCN", "dens", {"dens_warmup": 5}),
+        ("LightGCN", "ans", {}),
+        ("BPR", "irgan", {"irgan_cycle": [2, 1]}),
+        ("LightGCN", "irgan", {"irgan_cycle": [1, 2]}),
+        ("LightGCN", "srns", {"srns_warmup": 5}),
     ],
 )
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(model, sampler, more, toy, monkeypatch):

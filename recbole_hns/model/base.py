@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.sampler import HardNegativeSampler
+    from recbole_hns.sampler.base import HardNegativeSampler
 
 #: Loss of each positive, ``[batch]``, from its score ``[batch, 1]``, those of its negatives
 #: ``[batch, M]`` and their weights ``[batch, M]`` (None: 1 / M).
 RowLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-#: Negatives ``[batch, M]`` (None: all items) and weights ``[batch, M]`` (None: 1 / M) of users and
-#: positives, both ``[batch]``.
-Choose = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
 
 #: A model's loss, or a tuple of parts that are summed, as ``calculate_loss`` returns it.
 Losses = Tensor | tuple[Tensor, ...]
@@ -40,7 +36,12 @@ class PairwiseModel:
 
     Args:
         model: the RecBole model.
+
+    Attributes:
+        row_bytes: size of an item's embeddings, for samplers that hold those of candidates.
     """
+
+    row_bytes = 0
 
     #: of an :class:`~recbole_hns.model.InnerProductModel`, within a step
     user_table: Any
@@ -110,29 +111,47 @@ class PairwiseModel:
         """
         raise NotImplementedError
 
-    def loss_in_parts(
+    def learn(
         self,
         user: Tensor,
         pos_item: Tensor,
         size: int,
-        choose: Choose,
+        candidates: CandidateSampler,
         sampler: HardNegativeSampler,
-    ) -> Losses:
-        """The same loss with the negatives of ``size`` positives in memory at a time.
+    ) -> tuple[Losses, Tensor]:
+        """Choose the negatives of a batch and compute the loss.
 
-        A model whose loss has to be computed at once chooses for the whole batch.
+        A model that can has the negatives of ``size`` positives in memory at a time.
 
         Args:
             user: ``[batch]``, int64.
             pos_item: ``[batch]``, int64.
             size: positives in a part.
-            choose: scores and chooses the negatives of a part.
-            sampler: its ``loss`` is the pairwise one, its parameters get their gradient.
+            candidates: what the sampler draws from.
+            sampler: chooses; its parameters get their gradient.
 
         Returns:
-            What the model's ``calculate_loss`` returns.
+            What the model's ``calculate_loss`` returns, and ``[2]``, float64: the sums of the
+            chosen negatives' scores, weighted, and of the positives'.
         """
-        return self.loss(user, pos_item, *choose(user, pos_item), sampler.loss)
+        items, weight, sums = self.choose(user, pos_item, candidates, sampler)
+        return self.loss(user, pos_item, items, weight, sampler.loss), sums
+
+    @torch.no_grad()
+    def choose(
+        self,
+        user: Tensor,
+        pos_item: Tensor,
+        candidates: CandidateSampler,
+        sampler: HardNegativeSampler,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The negatives of a batch, ``[batch, M]``, their weights, and the two sums."""
+        items, weight, pos_scores, scores = sampler.choose(user, pos_item, candidates, self)
+        if weight is None:
+            scores = scores.mean(dim=1)
+        else:
+            scores = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
+        return items, weight, score_sums(pos_scores, scores)
 
     def _interaction(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> Interaction:
         model = self.model
@@ -152,6 +171,11 @@ class PairwiseModel:
                     bound = forward.__get__(module)
                     stack.enter_context(replaced(module, "forward", bound))
             yield
+
+
+def score_sums(pos_scores: Tensor, scores: Tensor) -> Tensor:
+    """Sums of the negatives' and of the positives' scores, ``[2]``, float64."""
+    return torch.stack([scores.double().sum(), pos_scores.double().sum()])
 
 
 def is_pairwise_loss(module: nn.Module) -> bool:

@@ -99,6 +99,51 @@ def _layers(dense: Tensor, rows: tuple[Tensor, Tensor, Tensor], n_layers: int) -
     return total.div_(n_layers + 1)
 
 
+class AllLayers:
+    """LightGCN's layers, E, A E, ..., A^L E, each with a buffer for its gradient.
+
+    Args:
+        ego: E, ``[nodes, dim]``.
+        adjacency: A; a COO tensor will do.
+        grads: L + 1 buffers, ``[nodes, dim]``, of zeros, to which the layers' gradients are to be
+            added in place.
+
+    Attributes:
+        layers: L + 1 tensors without gradient, ``[nodes, dim]``.
+        source: a number that depends on ``ego``. What uses the layers has to depend on it, for its
+            gradient, whatever that is, brings what ``grads`` hold back to ``ego``.
+    """
+
+    def __init__(self, ego: Tensor, adjacency: Adjacency | Tensor, grads: list[Tensor]) -> None:
+        self.layers = [ego.detach()]
+        for _ in grads[1:]:
+            self.layers.append(_product(adjacency, self.layers[-1]))
+        self.source = _FromLayers.apply(ego, adjacency, grads)
+
+
+class _FromLayers(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, ego: Tensor, adjacency: Adjacency | Tensor, grads: list[Tensor]
+    ) -> Tensor:
+        ctx.adjacency, ctx.grads = adjacency, grads
+        return ego.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        *lower, total = ctx.grads
+        for layer in reversed(lower):
+            total = _product(ctx.adjacency, total, transposed=True).add_(layer)
+        return total, None, None
+
+
+def _product(adjacency: Adjacency | Tensor, dense: Tensor, transposed: bool = False) -> Tensor:
+    if isinstance(adjacency, Adjacency):
+        rows = adjacency.transposed_rows if transposed else adjacency.rows
+        return _sum_rows(dense, *rows)
+    return torch.sparse.mm(adjacency.t() if transposed else adjacency, dense)
+
+
 def _sum_rows(dense: Tensor, offset: Tensor, column: Tensor, value: Tensor) -> Tensor:
     return F.embedding_bag(column, dense, offset[:-1], mode="sum", per_sample_weights=value)
 

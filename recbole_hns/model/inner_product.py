@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,16 @@ from recbole.model.general_recommender import BPR, DGCF, NCL, NGCF, SGL, LightGC
 from recbole.model.loss import EmbLoss
 from torch import Tensor
 
-from recbole_hns.model.base import Choose, Losses, PairwiseModel, RowLoss, replaced
+from recbole_hns.model.base import Losses, PairwiseModel, RowLoss, replaced
 from recbole_hns.model.graph import Adjacency, adjacencies, mean_of_layers
-from recbole_hns.model.scores import list_scores, look_up
+from recbole_hns.model.parts import PartSums
+from recbole_hns.model.scores import Table, list_scores, look_up
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.sampler import HardNegativeSampler
+    from recbole_hns.sampler.base import HardNegativeSampler
 
 #: ``forward()`` of these propagates over the graph and returns all embeddings.
 GRAPH_MODELS = (LightGCN, NGCF, DGCF, NCL, SpectralCF)
@@ -37,15 +38,15 @@ class InnerProductModel(PairwiseModel):
     ``forward``.
     """
 
-    models = (BPR, SGL, *GRAPH_MODELS)
+    models: ClassVar[tuple[type, ...]] = (BPR, SGL, *GRAPH_MODELS)
 
     @classmethod
-    def knows(cls, model: GeneralRecommender) -> bool:
+    def knows(cls, model: type[GeneralRecommender]) -> bool:
         """Whether the model is one of these, or a subclass that scores in the same way."""
         for known in cls.models:
-            if isinstance(model, known):
+            if issubclass(model, known):
                 names = ("predict", "forward") if known is BPR else ("predict",)
-                return all(getattr(type(model), name) is getattr(known, name) for name in names)
+                return all(getattr(model, name) is getattr(known, name) for name in names)
         return False
 
     def __init__(self, model: GeneralRecommender) -> None:
@@ -70,22 +71,15 @@ class InnerProductModel(PairwiseModel):
         model = self.model
         with ExitStack() as stack:
             stack.enter_context(adjacencies(model, self._adjacencies))
-            light_gcn = all(
-                getattr(type(model), name, None) is getattr(LightGCN, name)
-                for name in ("forward", "get_ego_embeddings")
-            )
+            light_gcn = propagates_as_light_gcn(type(model))
             if isinstance(model, BPR) or (light_gcn and model.n_layers == 0):
-                tables = model.user_embedding.weight, model.item_embedding.weight
-                if self._grads is None:
-                    self._grads = [torch.empty_like(table) for table in tables]
-                for table, grad in zip(tables, self._grads, strict=True):
-                    table.grad = grad.zero_()
+                tables = self._leaf_tables()
                 if light_gcn:
                     stack.enter_context(replaced(model, "forward", lambda: tables))
             else:
                 # SGL's takes a graph, of which the whole one is what scores items
                 graph = (model.train_graph,) if isinstance(model, SGL) else ()
-                forward = _full_precision(model.forward)
+                forward = full_precision(model.forward)
                 if light_gcn and isinstance(model.norm_adj_matrix, Adjacency):
                     ego = model.get_ego_embeddings()
                     mean = mean_of_layers(ego, model.norm_adj_matrix, model.n_layers)
@@ -106,6 +100,15 @@ class InnerProductModel(PairwiseModel):
             yield
         self.user_table = self.item_table = self._user_e = self._scored = None
         self._propagated_items = None
+
+    def _leaf_tables(self) -> tuple[Tensor, Tensor]:
+        """The learnt tables of users and items, with gradients of zeros to add to in place."""
+        tables = self.model.user_embedding.weight, self.model.item_embedding.weight
+        if self._grads is None:
+            self._grads = [torch.empty_like(table) for table in tables]
+        for table, grad in zip(tables, self._grads, strict=True):
+            table.grad = grad.zero_()
+        return tables
 
     def scores(
         self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
@@ -149,45 +152,38 @@ class InnerProductModel(PairwiseModel):
         emb_loss = self._weighted_emb_loss(items, weight)
         return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
 
-    def loss_in_parts(
+    def learn(
         self,
         user: Tensor,
         pos_item: Tensor,
         size: int,
-        choose: Choose,
+        candidates: CandidateSampler,
         sampler: HardNegativeSampler,
-    ) -> Losses:
+    ) -> tuple[Losses, Tensor]:
         """As the base class says.
 
         The gradient of each part is taken at once, so that nothing of a part but its share in the
         gradient outlives it; the model's other terms are computed for the whole batch.
         """
         if size >= len(user):
-            return super().loss_in_parts(user, pos_item, size, choose, sampler)
+            return super().learn(user, pos_item, size, candidates, sampler)
         tables = self.user_table, self.item_table
-        learnt = list(sampler.parameters())
-        parts = [*(table.detach().requires_grad_() for table in tables), *learnt]
-        gradients = [torch.zeros_like(part) for part in parts]
+        pairwise = PartSums([Table.of(table) for table in tables], sampler.parameters())
         share = torch.zeros_like(self.item_table[:, 0])
-        total = torch.zeros_like(self.item_table[0, 0])
-        self.user_table, self.item_table = parts[:2]
+        sums = torch.zeros(2, dtype=torch.float64, device=user.device)
+        self.user_table, self.item_table = pairwise.leaves
         for users, positives in zip(user.split(size), pos_item.split(size), strict=True):
-            items, weight = choose(users, positives)
-            with torch.enable_grad():
-                losses = self._row_losses(positives, items, weight, sampler.loss).sum()
-            found = torch.autograd.grad(losses, parts, allow_unused=True)
-            for gradient, part in zip(gradients, found, strict=True):
-                if part is not None:
-                    gradient += part
+            items, weight, scores = self.choose(users, positives, candidates, sampler)
+            pairwise.add(self._row_losses(positives, items, weight, sampler.loss).sum())
             share += self._share(items, weight)
-            total += losses.detach()
+            sums += scores
         self.user_table, self.item_table = tables
 
-        pairwise = _KnownGradient.apply(total, gradients, *tables, *learnt)
+        (total,) = pairwise.totals()
         if self.reduce is torch.mean:
-            pairwise = pairwise / len(user)
-        emb_loss = _emb_loss_with(lambda: self._regularised_rows(share))
-        return self._model_loss(user, pos_item, pos_item, pairwise, emb_loss)
+            total = total / len(user)
+        emb_loss = emb_loss_with(lambda: self._regularised_rows(share))
+        return self._model_loss(user, pos_item, pos_item, total, emb_loss), sums
 
     def _row_losses(
         self,
@@ -257,9 +253,9 @@ class InnerProductModel(PairwiseModel):
         negatives; the last is replaced by rows whose Frobenius norm is that mean's root.
         """
         if items is None or len(items) == 1 or items.numel() >= len(self.item_table):
-            return _emb_loss_with(lambda: self._regularised_rows(self._share(items, weight)))
+            return emb_loss_with(lambda: self._regularised_rows(self._share(items, weight)))
         root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
-        return _emb_loss_with(lambda: self._regularised_table()[items] * root)
+        return emb_loss_with(lambda: self._regularised_table()[items] * root)
 
     def _regularised_rows(self, share: Tensor) -> Tensor:
         """One row an item for the same norm, which is smaller where the negatives are many."""
@@ -285,25 +281,19 @@ class InnerProductModel(PairwiseModel):
 
 
 def _rows(table: Tensor, ids: Tensor) -> Tensor:
-    in_place = table.is_leaf and table.grad is not None
-    return look_up(table, ids) if in_place else table.index_select(0, ids)
+    return look_up([Table.of(table)], [ids])[0]
 
 
-class _KnownGradient(torch.autograd.Function):
-    """A value whose gradient in its inputs is known beforehand."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(grad * gradient for gradient in ctx.gradients)
+def propagates_as_light_gcn(model: type[GeneralRecommender]) -> bool:
+    """Whether a model's tables are LightGCN's, the means over the layers."""
+    return all(
+        getattr(model, name, None) is getattr(LightGCN, name)
+        for name in ("forward", "get_ego_embeddings")
+    )
 
 
-def _emb_loss_with(negatives: Callable[[], Tensor]) -> Callable[..., Tensor]:
-    """``EmbLoss.forward`` with other negatives, made where a model has that term."""
+def emb_loss_with(negatives: Callable[[], Tensor]) -> Callable[..., Tensor]:
+    """``EmbLoss.forward`` with other negatives than those it is given."""
 
     def forward(
         module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: Any
@@ -314,7 +304,7 @@ def _emb_loss_with(negatives: Callable[[], Tensor]) -> Callable[..., Tensor]:
     return forward
 
 
-def _full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:
+def full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:
     """``propagate`` without mixed precision, in which sparse products have no backward pass."""
 
     def forward(*graph: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,31 +35,59 @@ def list_scores(
     return _ListScores.apply(user_e, item_table, items, known)
 
 
-def look_up(table: Tensor, ids: Tensor) -> Tensor:
-    """Rows of a table whose ``grad`` takes the rows' gradients in place.
+class Table(NamedTuple):
+    """Embeddings whose gradient is added up in place.
 
     Indexing would make another table of zeros in every backward pass, of which most stay zeros.
 
+    Attributes:
+        values: ``[rows, dim]``.
+        source: a tensor that requires gradient and that the values are computed from, perhaps the
+            values themselves.
+        grad: ``[rows, dim]``, takes the gradient in place, and ``source`` gets none; None leaves
+            the gradient to autograd, which ``values`` must be part of.
+    """
+
+    values: Tensor
+    source: Tensor
+    grad: Tensor | None
+
+    @classmethod
+    def of(cls, values: Tensor) -> Table:
+        """A tensor's table, in place where it is a leaf with ``grad`` set."""
+        return cls(values, values, values.grad if values.is_leaf else None)
+
+
+def look_up(tables: Sequence[Table], ids: Sequence[Tensor]) -> Tensor:
+    """Rows of several tables at once.
+
     Args:
-        table: a leaf that requires gradient, ``[rows, dim]``, with its ``grad`` set.
-        ids: ``[batch]``, int64.
+        tables: H of them, of one source or of one each.
+        ids: of each table, ``[batch]``, int64.
 
     Returns:
-        ``[batch, dim]``.
+        ``[H, batch, dim]``.
     """
-    return _LookUp.apply(table, ids)
+    if tables[0].grad is None:
+        rows = [table.values.index_select(0, each) for table, each in zip(tables, ids, strict=True)]
+        return torch.stack(rows)
+    return _LookUp.apply(tables[0].source, tables, ids)
 
 
 class _LookUp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
-        ctx.table, ctx.ids = table, ids
-        return table.index_select(0, ids)
+    def forward(ctx: Any, source: Tensor, tables: Sequence[Table], ids: Sequence[Tensor]) -> Tensor:
+        ctx.tables, ctx.ids = tables, ids
+        rows = tables[0].values.new_empty(len(tables), len(ids[0]), tables[0].values.shape[1])
+        for row, table, each in zip(rows, tables, ids, strict=True):
+            torch.index_select(table.values, 0, each, out=row)
+        return rows
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        ctx.table.grad.index_add_(0, ctx.ids, grad)
-        return None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
+        for table, each, rows in zip(ctx.tables, ctx.ids, grad.contiguous(), strict=True):
+            table.grad.index_add_(0, each, rows)
+        return None, None, None
 
 
 class _ListScores(torch.autograd.Function):

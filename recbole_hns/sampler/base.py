@@ -57,6 +57,22 @@ class Negatives(NamedTuple):
     weight: Tensor | None = None
 
 
+class Chosen(NamedTuple):
+    """The negatives of a batch.
+
+    Attributes:
+        items: their ids, ``[batch, M]``, int64; None for every item of the catalogue.
+        weight: as in :class:`Negatives`; an item that is no negative has weight 0.
+        pos_scores: scores of the positives, ``[batch, 1]``.
+        scores: scores of the negatives, ``[batch, M]``.
+    """
+
+    items: Tensor | None
+    weight: Tensor | None
+    pos_scores: Tensor
+    scores: Tensor
+
+
 class HardNegativeSampler(nn.Module):
     """Turns candidate scores into the negatives to train with, and their weights.
 
@@ -74,6 +90,11 @@ class HardNegativeSampler(nn.Module):
         model: the trainer's view of the model, once :meth:`attach` was called.
         hyperparameters: what the class declares and inherits, by name.
         hardness_key: the hyperparameter that ``opauc_beta`` sets, in samplers that have both.
+        needs: what a model has to give: ``scores`` (every model does), ``embeddings`` whose inner
+            products they are, or those of all ``layers``, as
+            :class:`~recbole_hns.sampler.layered.LayeredSampler` takes them.
+        rows_per_pair: how many tensors of the size of all candidates' embeddings the sampler holds
+            at a time, so that a batch can be learnt in parts that fit ``step_memory``.
 
     Args:
         **values: hyperparameters by name; those left out take their defaults.
@@ -85,6 +106,8 @@ class HardNegativeSampler(nn.Module):
     name: ClassVar[str]
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
     hardness_key: ClassVar[str | None] = None
+    needs: ClassVar[Literal["scores", "embeddings", "layers"]] = "scores"
+    rows_per_pair: ClassVar[int] = 0
 
     candidate_num: CandidateNum = Field(
         32, description="N, candidates per positive; all = every negative, exactly"
@@ -151,6 +174,35 @@ class HardNegativeSampler(nn.Module):
             The chosen :class:`Negatives`.
         """
         raise NotImplementedError
+
+    def choose(
+        self, user: Tensor, pos_item: Tensor, candidates: CandidateSampler, model: PairwiseModel
+    ) -> Chosen:
+        """Choose the negatives of a batch; default :meth:`draw`, score, :meth:`select`.
+
+        A sampler whose choice depends on who the users and items are overrides this instead of
+        :meth:`select`. Runs without gradient.
+
+        Args:
+            user: ``[batch]``, int64.
+            pos_item: ``[batch]``, int64.
+            candidates: draws items that are no positives.
+            model: ``model.scores(user, pos_item, items, candidates)`` scores them.
+        """
+        items = self.draw(candidates, user)
+        pos_scores, scores = model.scores(user, pos_item, items, candidates)
+        index, weight = self.select(pos_scores, scores)
+        if index is not None:
+            scores = scores.gather(1, index)
+        if items is None:
+            # among all items, what is no negative has no part, whatever was chosen
+            inside = (scores > -torch.inf).to(scores.dtype)
+            share = inside / inside.sum(dim=1, keepdim=True).clamp(min=1)
+            weight = share if weight is None else weight * inside
+            items = index
+        elif index is not None:
+            items = items.expand(len(user), -1).gather(1, index)
+        return Chosen(items, weight, pos_scores, scores)
 
     def loss(self, pos_scores: Tensor, scores: Tensor, weight: Tensor | None) -> Tensor:
         """Loss of each positive; default the weighted BPR loss sum_j w_j L_j.
@@ -220,6 +272,17 @@ class HardNegativeSampler(nn.Module):
         Args:
             user: of the whole batch, ``[batch]``, int64.
             pos_item: their positives, ``[batch]``, int64.
+        """
+
+    def refresh(self, model: PairwiseModel, candidates: CandidateSampler, pairs: int) -> None:
+        """Called after :meth:`start_epoch`, to look at the model between two epochs.
+
+        The place to renew what is kept for each user or item. Runs without gradient.
+
+        Args:
+            model: scores inside ``with model.step():``, which propagates a graph model once.
+            candidates: of the training data; also tells each user's items.
+            pairs: pairs of a user and an item that may be in memory at a time.
         """
 
 

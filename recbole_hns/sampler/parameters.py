@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -75,7 +75,8 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(str(value) for value in get_args(annotation))
     if origin is list:
         (part,) = get_args(annotation)
-        return f"a list of one or more, each {_allowed(part, [])}"
+        longest = [bound.max_length for bound in metadata if isinstance(bound, MaxLen)]
+        return f"a list of {longest[0] if longest else 'one or more'}, each {_allowed(part, [])}"
     if annotation in (int, float):
         signs = (Gt, "gt", ">"), (Ge, "ge", ">="), (Lt, "lt", "<"), (Le, "le", "<=")
         bounds = [
