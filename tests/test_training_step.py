@@ -423,3 +423,23 @@ def test_learnt_in_parts_it_is_the_same_loss_and_gradient(model, sampler, toy, m
         results.append((loss.detach(), sums, *(p.grad.clone() for p in learnt)))
     for whole, in_parts in zip(*results, strict=True):
         torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["ahns", "softmax_v"])
+def test_a_step_leaves_no_gradient_to_the_next(sampler, toy):
+    keys = {"sampler": sampler, "candidate_num": 2}
+    _, train, _, trainer = prepared(model="BPR", **toy, **keys)
+    # one row is few enough for its gradient alone to be cleared
+    user, pos_item = first_batch(trainer, train, 1)
+
+    def gradient(users, positives):
+        trainer.optimizer.zero_grad()
+        torch.manual_seed(4)
+        loss, _ = trainer._batch_losses(users, positives)
+        loss.backward()
+        return [parameter.grad.clone() for parameter in trainer.model.parameters()]
+
+    fresh = gradient(user, pos_item)
+    gradient(user % 29 + 1, pos_item)
+    for a, b in zip(gradient(user, pos_item), fresh, strict=True):
+        assert torch.equal(a, b)
