@@ -33,7 +33,7 @@ def sampler_of(pairs, user_num, item_num, distribution="uniform", alpha=1.0):
 
 @pytest.fixture(params=["mask", "hashed", "search"])
 def path(request, monkeypatch):
-    """All ways of drawing uniformly: with a bit for each pair, for several, and with no mask."""
+    """All ways of drawing: with a bit for each pair, for several, and with no mask."""
     if request.param == "hashed":
         monkeypatch.setattr(module, "MASK_BITS", 0)
         monkeypatch.setattr(module, "BITS_PER_INTERACTION", 4)
@@ -63,8 +63,8 @@ def test_uniform_over_each_users_allowed_items(path):
         assert chisquare(counts[allowed]).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0, 2.0])
-def test_popularity_power_over_each_users_allowed_items(alpha):
+@pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0, 2.0, None])
+def test_popularity_power_over_each_users_allowed_items(path, alpha):
     rng = np.random.default_rng(1)
     pairs = random_pairs(rng, 9, 15, 9)
     pairs = [(u, i) for u, i in pairs if i != 4]  # an item without interactions
@@ -74,10 +74,37 @@ def test_popularity_power_over_each_users_allowed_items(alpha):
         counts = np.bincount(sampler.draw(torch.full((300,), user), 400).ravel(), minlength=15)
         own = {i for u, i in pairs if u == user}
         allowed = [i for i in range(1, 15) if i not in own and popularity[i]]
-        expected = popularity[allowed].astype(float) ** alpha
+        expected = popularity[allowed].astype(float)
+        expected = np.log1p(expected) if alpha is None else expected**alpha
         expected *= counts.sum() / expected.sum()
         assert counts.sum() == counts[allowed].sum()
         assert chisquare(counts[allowed], expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+@pytest.mark.parametrize("item_num", [2, 15, 3000])
+def test_draws_for_all_users_and_the_mass_they_go_by(distribution, item_num):
+    rng = np.random.default_rng(3)
+    pairs = [(u, i) for u, i in random_pairs(rng, 9, item_num, min(item_num, 9)) if i != 4]
+    popularity = np.bincount([i for _, i in pairs], minlength=item_num)
+    sampler = sampler_of(pairs, 9, item_num, distribution, 1.5)
+    mass = popularity**1.5 if distribution == "popularity" else np.arange(item_num) > 0
+    drawn = sampler.draw_shared(100_000, torch.device("cpu"))
+    counts = np.bincount(drawn, minlength=item_num)
+    possible = np.flatnonzero(mass)
+    assert counts.sum() == counts[possible].sum()
+    expected = counts.sum() * mass[possible] / mass.sum()
+    assert len(possible) == 1 or chisquare(counts[possible], expected).pvalue > 1e-4
+    share = np.exp(sampler.log_mass(torch.from_numpy(possible)).double().numpy())
+    np.testing.assert_allclose(share / share.sum(), mass[possible] / mass.sum(), rtol=1e-5)
+
+
+def test_what_the_users_have_used():
+    pairs = [(1, 2), (1, 5), (3, 1)]
+    sampler = sampler_of(pairs, 5, 6)
+    user, item = torch.arange(5).unsqueeze(1), torch.arange(6)
+    assert sampler.is_used(user, item).nonzero().tolist() == [list(pair) for pair in pairs]
+    assert sampler.negative_num(torch.arange(5)).tolist() == [5, 3, 5, 4, 5]
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
