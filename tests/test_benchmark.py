@@ -5,7 +5,6 @@ import json
 import os
 import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hns.benchmark import startup
-from recbole_hns.benchmark.entries import entries
+from recbole_hns.benchmark.entries import entries, parse_specs
 from recbole_hns.benchmark.memory import PeakMemory
 from recbole_hns.benchmark.report import timing_table
 from recbole_hns.benchmark.synthetic import Sizes, synthetic_pairs, write_synthetic
@@ -34,7 +33,6 @@ from recbole_hns.config import Config
 from recbole_hns.data import CandidateSampler, create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import build_model
-from recbole_hns.sampler.specs import parse_specs
 from recbole_hns.trainer import HardNegativeTrainer, get_trainer
 
 TINY = "--synthetic=20,30,200"
@@ -163,7 +161,7 @@ def test_peak_memory_is_the_increase_at_its_highest():
         time.sleep(0.2)  # for the watcher to have its turn on a busy machine
         del gone
     assert 0.9 * 2**27 < memory.increase < 2**27 + before.nbytes
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -202,7 +200,7 @@ def test_seconds_per_epoch(capsys):
     printed = capsys.readouterr().out
     page = Path("out/here/benchmark.md").read_text()
     assert page in printed
-    for text in (*theirs, *ours, "160", "loss and backward", "per cent", version("torch")):
+    for text in (*theirs, *ours, "160", "loss and backward", "per cent", torch.__version__):
         assert text in page
 
 
