@@ -213,6 +213,17 @@ def test_memory_for_embeddings_is_counted(toy):
     assert trainer._pairs_in_memory() == 2**20 // (64 + ANS.rows_per_pair * row)
 
 
+def test_scores_of_a_layered_model_are_the_models(toy):
+    """What ``refresh`` of a layered sampler may ask for."""
+    trainer, user, pos_item = ready(toy, "LightGCN", 2, sampler="mixgcf")
+    items = trainer.sampler.draw(trainer._candidates, user)
+    with torch.no_grad(), trainer.pairwise.step():
+        found = trainer.pairwise.scores(user, pos_item, items, trainer._candidates)
+    users, all_items = trainer.model.forward()
+    for scores, ids in zip(found, (pos_item.unsqueeze(1), items)):
+        torch.testing.assert_close(scores, (users[user].unsqueeze(1) * all_items[ids]).sum(dim=2))
+
+
 # reductions
 
 

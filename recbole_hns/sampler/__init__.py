@@ -28,10 +28,12 @@ from recbole_hns.sampler.base import (
     register_sampler,
     sampler_class,
 )
+from recbole_hns.sampler.layered import LayeredSampler
 
 __all__ = [
     "SAMPLERS",
     "HardNegativeSampler",
+    "LayeredSampler",
     "Negatives",
     "adasir",
     "ahns",

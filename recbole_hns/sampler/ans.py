@@ -106,4 +106,4 @@ class ANS(LayeredSampler):
 
 def _scores(user_e: Tensor, embeddings: Tensor) -> Tensor:
     """Inner products of users, ``[H, batch, dim]``, with ``[H, batch, N, dim]``, layer by layer."""
-    return (embeddings @ user_e.unsqueeze(3)).squeeze(3)
+    return (user_e.unsqueeze(2) * embeddings).sum(dim=3)
