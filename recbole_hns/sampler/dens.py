@@ -42,7 +42,8 @@ class DENS(LayeredSampler):
     An L2 term sees the rows of layer 0, and no gates.
 
     A rises linearly from 0 to ``dens_alpha`` in ``dens_warmup`` epochs, as in DENS's own program
-    (where ``dens_alpha`` is 1); ``dens_warmup: 0`` keeps it constant, as in the AHNS authors'.
+    (where ``dens_alpha`` is 1); ``dens_warmup: 0`` keeps it constant, as in the AHNS authors'. At
+    A = 1 the choice is far easier than DNS's, at A = 0 about as hard.
 
     Raises:
         UserError: for ``dens_gamma: 0``.
