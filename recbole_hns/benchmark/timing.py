@@ -101,9 +101,12 @@ def time_epochs(entries: Sequence[Entry], dataset: Dataset, rounds: int) -> list
 
 
 def _score_rate(timing: Timing, dataset: Dataset) -> float | None:
-    """Bytes per second of the scoring stage; None for a model without embeddings of one size."""
+    """Bytes per second of the scoring stage.
+
+    None for a model without embeddings of one size, and a sampler that scores by itself.
+    """
     config = timing.entry.config
-    if not config["embedding_size"]:
+    if not config["embedding_size"] or not timing.stages["score"]:
         return None
     num = timing.entry.candidate_num or 1
     items = 1 + (dataset.item_num if num == "all" else num)
