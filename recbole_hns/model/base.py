@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.sampler.base import HardNegativeSampler
+    from recbole_hns.sampler.base import Chosen, HardNegativeSampler
 
 #: Loss of each positive, ``[batch]``, from its score ``[batch, 1]``, those of its negatives
 #: ``[batch, M]`` and their weights ``[batch, M]`` (None: 1 / M).
@@ -146,12 +146,17 @@ class PairwiseModel:
         sampler: HardNegativeSampler,
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """The negatives of a batch, ``[batch, M]``, their weights, and the two sums."""
-        items, weight, pos_scores, scores = sampler.choose(user, pos_item, candidates, self)
+        chosen = sampler.choose(user, pos_item, candidates, self)
+        self._keep(chosen)
+        items, weight, pos_scores, scores = chosen
         if weight is None:
             scores = scores.mean(dim=1)
         else:
             scores = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
         return items, weight, score_sums(pos_scores, scores)
+
+    def _keep(self, chosen: Chosen) -> None:
+        """Called with the chosen negatives, whose scores the loss may need not compute again."""
 
     def _interaction(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> Interaction:
         model = self.model

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.sampler.base import HardNegativeSampler
+    from recbole_hns.sampler.base import Chosen, HardNegativeSampler
 
 #: ``forward()`` of these propagates over the graph and returns all embeddings.
 GRAPH_MODELS = (LightGCN, NGCF, DGCF, NCL, SpectralCF)
@@ -64,7 +64,7 @@ class InnerProductModel(PairwiseModel):
         #: the rows of user and item table that the last step had gradients in; None if unknown
         self._touched: tuple[Tensor, Tensor] | None = None
         self._user_e: Any = None
-        #: candidates of this step, and what they and the positives scored
+        #: candidates of this step, then the chosen ones, and what the positives and they scored
         self._scored: tuple[Tensor, Tensor, Tensor] | None = None
 
     @contextmanager
@@ -194,6 +194,10 @@ class InnerProductModel(PairwiseModel):
         emb_loss = emb_loss_with(lambda: self._regularised_rows(share))
         return self._model_loss(user, pos_item, pos_item, total, emb_loss), sums
 
+    def _keep(self, chosen: Chosen) -> None:
+        if self._scored is not None and chosen.items is not None:
+            self._scored = chosen.items, chosen.pos_scores, chosen.scores
+
     def _row_losses(
         self,
         pos_item: Tensor,
@@ -212,7 +216,7 @@ class InnerProductModel(PairwiseModel):
             scores = user_e @ _rows(self.item_table, items[0]).t()
         else:
             known = None
-            if self._scored is not None and items is self._scored[0]:  # all candidates were chosen
+            if self._scored is not None and items is self._scored[0]:
                 known = torch.cat(self._scored[1:], dim=1)
             listed = torch.cat([pos_item.unsqueeze(1), items], dim=1)
             scores = list_scores(user_e, self.item_table, listed, known)
