@@ -259,7 +259,9 @@ def test_every_model_trains_or_is_refused_in_a_line(model, name, toy):
     keys = {"NCL": {"num_clusters": 3}, "ConvNCF": {"cnn_channels": [1, 2, 2, 2, 2]}}
     keys = {**QUIET, **toy, **keys.get(model, {}), "epochs": 1, "train_batch_size": 128}
     if (model, name) == ("ConvNCF", "aobpr"):
-        with pytest.raises(UserError, match="sampler=aobpr: needs a model that scores by an inner"):
+        with pytest.raises(
+            UserError, match="model=ConvNCF: sampler=aobpr needs a model whose scores are inner"
+        ):
             run(model, sampler=name, config_dict=keys, saved=False)
         return
     result = run(model, sampler=name, config_dict=keys, saved=False)

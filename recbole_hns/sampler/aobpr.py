@@ -1,15 +1,19 @@
 """AOBPR: adaptive oversampling of negatives by the factors of the embeddings (WSDM 2014)."""
 
+from __future__ import annotations
+
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.model import PairwiseModel
 from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import GeneralRecommender
 
 #: After so many draws that hit the user's own items, one is drawn uniformly from the others.
 ROUNDS = 32
@@ -37,14 +41,10 @@ class AOBPR(HardNegativeSampler):
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
     aobpr_lambda: float = Field(500.0, gt=0, description="lambda, in ranks; smaller is harder")
 
-    def attach(self, model: PairwiseModel) -> None:
-        """See that there are factors.
+    needs = "embeddings"
 
-        Raises:
-            UserError: if the model gives no embeddings.
-        """
-        super().attach(model)
-        self.need_embeddings("sampler", self.name)
+    def setup(self, model: GeneralRecommender, epochs: int) -> None:
+        """Nothing is ranked yet."""
         self._state: dict[str, Any] = {"drawn": math.inf}
 
     # buffers would need the number of factors before the model has propagated

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.errors import UserError
-from recbole_hns.model import InnerProductModel, PairwiseModel
+from recbole_hns.model import PairwiseModel
 from recbole_hns.sampler.parameters import Hyperparameter
 
 if TYPE_CHECKING:
@@ -239,28 +239,13 @@ class HardNegativeSampler(nn.Module):
     def attach(self, model: PairwiseModel) -> None:
         """Called once, after :meth:`setup` and before a checkpoint is loaded.
 
-        The place to refuse a model that does not give what the sampler needs, as
-        :meth:`need_embeddings` does.
+        The place to refuse a model for what a hyperparameter needs; :attr:`needs` says what the
+        sampler always does.
 
         Args:
             model: the trainer's view of the model; kept as ``self.model``.
         """
         self.model = model
-
-    def need_embeddings(self, key: str, value: object) -> None:
-        """Refuse a model that does not score by an inner product, once it is attached.
-
-        Args:
-            key: the config key that asks for embeddings, for the message.
-            value: its value.
-
-        Raises:
-            UserError: if the model gives none.
-        """
-        if not isinstance(self.model, InnerProductModel):
-            name = type(self.model.model).__name__
-            needs = f"needs a model that scores by an inner product of embeddings; {name} does not"
-            raise UserError.of(key, value, needs)
 
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of each epoch, ``epoch`` being counted from 0."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recbole_hns.data.candidates import CandidateSampler
 from recbole_hns.errors import UserError
-from recbole_hns.model import PairwiseModel
+from recbole_hns.model import InnerProductModel, PairwiseModel
 from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
 
 
@@ -60,7 +60,10 @@ class SSM(HardNegativeSampler):
         """
         super().attach(model)
         if self.ssm_similarity == "cosine":
-            self.need_embeddings("ssm_similarity", self.ssm_similarity)
+            if not isinstance(model, InnerProductModel):
+                name = type(model.model).__name__
+                reason = f"needs a model that scores by an inner product; {name} does not"
+                raise UserError.of("ssm_similarity", "cosine", reason)
             model.cosine = True
 
     def start_batch(self, user: Tensor, pos_item: Tensor) -> None:
