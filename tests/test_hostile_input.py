@@ -207,6 +207,8 @@ def checkpoint(toy):
 
 
 def resumed_ends_well(content):
+    # a loaded checkpoint may have said to save the data there
+    shutil.rmtree("saved", ignore_errors=True)
     Path("saved").mkdir()
     Path("saved/a.pth").write_bytes(content)
     arguments = ["--resume=saved/a.pth", "--epochs=2", "--show_progress=False", "--state=ERROR"]
