@@ -187,7 +187,7 @@ def test_sigkill_and_resume(toy):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if Path("tune/trials.csv").exists():
             break
