@@ -25,6 +25,9 @@ SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     # a trial without a GPU need not see that there is one; asked about in every process otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # under `uv run` processes are this environment's; Ray would copy the working directory and
+    # have uv install it anew for each, and wait for ever where it holds no project
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)
