@@ -28,7 +28,7 @@ from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
 from recbole_hns.benchmark.timing import copy_rate, time_epochs
 from recbole_hns.benchmark.training import warm_up_process
 from recbole_hns.benchmark.until import Target, train_until
-from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
+from recbole_hns.cli.options import option_help, options, parse, take
 from recbole_hns.config import DEFAULTS, given_keys
 from recbole_hns.data import create_dataset
 from recbole_hns.errors import UserError
@@ -111,8 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
         return 0
     given = parse(arguments)
-    values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
-    refuse_misspelt(given, OPTIONS)
+    values = take(given, OPTIONS)
     target = Target.parse(values["until"]) if values["until"] is not None else None
     if target and values["startup"]:
         raise UserError.of("startup", True, "cannot go with --until")

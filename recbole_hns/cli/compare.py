@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
+from recbole_hns.cli.options import option_help, options, parse, take
 from recbole_hns.cli.tune import RESOURCES, exit_status
 from recbole_hns.config import DEFAULTS
 from recbole_hns.tuning.cluster import Resources
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
         return 0
     given = parse(arguments)
-    values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
-    refuse_misspelt(given, OPTIONS)
+    values = take(given, OPTIONS)
     resources = Resources(**{key: values.pop(key) for key in RESOURCES})
     named: Any = {key: given.pop(key, None) for key in ("model", "dataset")}
     files = given.pop("config_files", "").split()

@@ -68,16 +68,26 @@ def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dic
     return checked
 
 
-def refuse_misspelt(given: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> None:
-    """Refuse what looks like an option of a command and is no well-known key of the config's.
+def take(given: dict[str, str], known: Mapping[str, Hyperparameter]) -> dict[str, Any]:
+    """The options of a command whose command line takes keys of the config too.
+
+    Args:
+        given: the command line; loses what is an option, and keeps the config's keys.
+        known: the command's options.
+
+    Returns:
+        As :func:`typed`.
 
     Raises:
-        UserError: for the first key that is nearly one of ``known``.
+        UserError: for a value that is not allowed, or what looks like an option of the command and
+            is no well-known key of the config's.
     """
+    values = typed({key: given.pop(key) for key in known if key in given}, known)
     for key, value in given.items():
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         if close and key not in RUN_KEYS:
             raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
+    return values
 
 
 def option_help(known: Mapping[str, Hyperparameter]) -> str:

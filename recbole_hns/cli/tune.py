@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from recbole_hns.cli.options import option_help, options, parse, refuse_misspelt, typed
+from recbole_hns.cli.options import option_help, options, parse, take
 from recbole_hns.config import DEFAULTS
 from recbole_hns.tuning import tune
 
@@ -81,8 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
         return 0
     given = parse(arguments, flags=("resume",))
-    values = typed({key: given.pop(key) for key in OPTIONS if key in given}, OPTIONS)
-    refuse_misspelt(given, OPTIONS)
+    values = take(given, OPTIONS)
     named: Any = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
     files = given.pop("config_files", "").split()
     results = tune(**named, **values, config_file_list=files, command_line=given)

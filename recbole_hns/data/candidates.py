@@ -33,13 +33,14 @@ class UsedItems:
         offset: ``[user_num + 1]``, int64; the items of user ``u`` are
             ``item[offset[u]:offset[u + 1]]``.
         item: ``[nnz]``, int64, ascending and without repeats within a user.
+        pair: ``[nnz]``, int64, ascending: ``user * item_num + item``.
     """
 
     def __init__(self, user: np.ndarray, item: np.ndarray, user_num: int, item_num: int) -> None:
-        key = np.unique(user.astype(np.int64) * item_num + item)
-        self.item = key % item_num
+        self.pair = np.unique(user.astype(np.int64) * item_num + item)
+        self.item = self.pair % item_num
         self.offset = np.zeros(user_num + 1, dtype=np.int64)
-        np.cumsum(np.bincount(key // item_num, minlength=user_num), out=self.offset[1:])
+        np.cumsum(np.bincount(self.pair // item_num, minlength=user_num), out=self.offset[1:])
 
     def __len__(self) -> int:
         return len(self.offset) - 1
@@ -312,8 +313,7 @@ class _Tables:
     @cached_property
     def pair(self) -> torch.Tensor:
         """``user * item_num + item`` of the interactions, ``[nnz]``, int64, ascending."""
-        pair = torch.from_numpy(self._used.user * self.item_num + self._used.item)
-        return pair.to(self.item.device)
+        return torch.from_numpy(self._used.pair).to(self.item.device)
 
     @cached_property
     def log_mass(self) -> torch.Tensor:
@@ -391,7 +391,7 @@ class UsedMask:
 
     def __init__(self, used: UsedItems, item_num: int) -> None:
         self.item_num = item_num
-        self.pair = torch.from_numpy(used.user * item_num + used.item)
+        self.pair = torch.from_numpy(used.pair)
         size = len(used) * item_num
         self.bits: int | None = None
         if size > MASK_BITS:
