@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import resource
@@ -197,16 +196,16 @@ def _model_class(name: str, dataset: Dataset) -> type:
         UserError: if it needs what is not there.
     """
     if name == "als":
-        if importlib.util.find_spec("implicit") is None:
+        try:
+            from als import ALS
+        except ModuleNotFoundError:
             allowed = 'needs implicit: pip install -e ".[experiments]"'
-            raise UserError.of("model", name, allowed)
-        from als import ALS
-
+            raise UserError.of("model", name, allowed) from None
         return ALS
     needed, free = EASE_BYTES * dataset.item_num**2, psutil.virtual_memory().available
     if needed > free:
         allowed = (
-            f"EASE inverts a dense matrix of its {dataset.item_num} x {dataset.item_num} items, "
+            f"EASE inverts a dense matrix of {dataset.item_num} x {dataset.item_num} items, "
             f"which takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
         )
         raise UserError.of("dataset", dataset.dataset_name, allowed)
