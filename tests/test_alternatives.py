@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import alternatives
 import numpy as np
 import pytest
+import selection
 import torch
 from als import ALS
 from conftest import QUIET
@@ -60,7 +61,7 @@ class Given(GeneralRecommender):
 def given(monkeypatch):
     """EASE replaced by known scores; returns the models made."""
     monkeypatch.setattr(Given, "made", [])
-    monkeypatch.setattr(alternatives, "EASE", Given)
+    monkeypatch.setattr(selection, "EASE", Given)
     return Given.made
 
 
@@ -191,9 +192,7 @@ def test_mistakes(arguments, message, split, capsys):
 
 def test_ease_that_does_not_fit_is_not_tried(split, given, monkeypatch, capsys):
     free = 12 * (ITEMS + 1) ** 2 - 1
-    monkeypatch.setattr(
-        alternatives.psutil, "virtual_memory", lambda: SimpleNamespace(available=free)
-    )
+    monkeypatch.setattr(selection.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     assert alternatives.main(["--dataset=split", "--model=ease"]) == 2
     assert "dataset=split: EASE inverts a dense matrix of 61 x 61" in capsys.readouterr().err
     assert not given
