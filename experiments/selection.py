@@ -25,8 +25,9 @@ from recbole_hns.record import versions
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-#: Bytes of EASE for each pair of items: the matrix, and two more to invert it.
-EASE_BYTES = 12
+#: Bytes of EASE at its peak for each pair of items, as measured on 3,706 and 10,429 items: NumPy
+#: inverts the single-precision matrix in double precision, with copies.
+EASE_BYTES = 36
 
 MIB = 2**20
 

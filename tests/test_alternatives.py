@@ -191,7 +191,7 @@ def test_mistakes(arguments, message, split, capsys):
 
 
 def test_ease_that_does_not_fit_is_not_tried(split, given, monkeypatch, capsys):
-    free = 12 * (ITEMS + 1) ** 2 - 1
+    free = selection.EASE_BYTES * (ITEMS + 1) ** 2 - 1
     monkeypatch.setattr(selection.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     assert alternatives.main(["--dataset=split", "--model=ease"]) == 2
     assert "dataset=split: EASE inverts a dense matrix of 61 x 61" in capsys.readouterr().err
