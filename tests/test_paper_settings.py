@@ -1,4 +1,4 @@
-"""The packaged settings of the papers' runs."""
+"""The packaged settings of the papers' runs, and those that are recommended."""
 
 import pytest
 
@@ -60,3 +60,11 @@ def test_a_users_file_goes_before_a_packaged_one_of_its_name(tmp_path):
     (tmp_path / "paper/ahns/common.yaml").write_text("epochs: 7\n")
     found = config("paper/ahns/phones-dns.yaml")
     assert (found["epochs"], found["dataset"]) == (7, "phones")
+
+
+@pytest.mark.parametrize("path", sorted(properties_path("recommended").glob("*.yaml")))
+def test_recommended_settings_select_on_validation_data_and_are_all_in_use(path):
+    found = Config(config_file_list=[f"recommended/{path.name}"])
+    assert found["dataset"] == path.stem
+    assert found["protocol"] == "valid"
+    assert not found.unused_sampler_keys()
