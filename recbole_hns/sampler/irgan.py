@@ -93,15 +93,12 @@ class IRGAN(HardNegativeSampler):
 
     def refresh(self, model: PairwiseModel, candidates: CandidateSampler, pairs: int) -> None:
         """At the end of a cycle train the generator, and draw negatives for the next."""
-        table = candidates.tables(self.generator_user.device)
-        every = torch.arange(len(table.offset) - 1, device=table.offset.device)
-        row, item = rows(table.offset, table.item, every)
-        self._pair = row * candidates.item_num + item
-        users = row.unique_consecutive()
-        size = pairs // candidates.item_num + 1
         turn, passes = self.irgan_cycle
         if self.epoch % turn:
             return
+        offset = candidates.tables(self.generator_user.device).offset
+        users = offset.diff().nonzero().squeeze(1)
+        size = pairs // candidates.item_num + 1
         if self.epoch:
             with model.step():
                 for _ in range(passes):
@@ -116,7 +113,8 @@ class IRGAN(HardNegativeSampler):
     ) -> Chosen:
         """Take the negative that the generator drew for each pair in this cycle."""
         assert self.negatives is not None  # since the first refresh
-        entry = torch.searchsorted(self._pair, user * candidates.item_num + pos_item)
+        known = candidates.tables(user.device).pair
+        entry = torch.searchsorted(known, user * candidates.item_num + pos_item)
         items = self.negatives[entry].long().unsqueeze(1)
         return Chosen(items, None, *model.scores(user, pos_item, items, candidates))
 
