@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 #: inverts the single-precision matrix in double precision, with copies.
 EASE_BYTES = 36
 
-MIB = 2**20
-
 
 def select(values: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, Any]:
     """Fit every combination of ``grid`` and test the one that is best on validation data.
@@ -67,6 +65,7 @@ def select(values: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, Any]
     name = values["model"]
     model_class = _model_class(name, train._dataset)
     fits: list[dict[str, Any]] = []
+    selected: dict[str, Any] | None = None
     trainer: Trainer | None = None
     for combination in itertools.product(*map(_listed, grid.values())):
         chosen = dict(zip(grid, combination, strict=True))
@@ -75,13 +74,12 @@ def select(values: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, Any]
         model, cost = fit(model_class, config, train._dataset)
         trainer = trainer or Trainer(config, model)
         trainer.model = model
-        fits.append({**chosen, "valid": dict(trainer.evaluate(valid, load_best_model=False))})
-        fits[-1].update(cost)
-        selected = max(fits, key=lambda found: found["valid"]["ndcg@20"])
-        if selected is fits[-1]:
-            best = model
+        result = dict(trainer.evaluate(valid, load_best_model=False))
+        fits.append({**chosen, "valid": result, **cost})
+        if selected is None or result["ndcg@20"] > selected["valid"]["ndcg@20"]:
+            selected, best = fits[-1], model
         shown = " ".join(f"{key}={value}" for key, value in chosen.items())
-        print(f"{shown}: NDCG@20 {fits[-1]['valid']['ndcg@20']:.4f}", flush=True)
+        print(f"{shown}: NDCG@20 {result['ndcg@20']:.4f}", flush=True)
     trainer.model = best
     return {
         **{key: values[key] for key in ("model", "dataset", "protocol", "seed")},
@@ -111,7 +109,7 @@ def fit(model_class: type, config: Config, dataset: Dataset) -> tuple[Any, dict[
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,
         }
-    return model, {**cost, "increase_mib": memory.increase / MIB}
+    return model, {**cost, "increase_mib": memory.increase / 2**20}
 
 
 def _model_class(name: str, dataset: Dataset) -> type:
