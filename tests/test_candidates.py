@@ -35,8 +35,9 @@ def sampler_of(pairs, user_num, item_num, distribution="uniform", alpha=1.0):
 def path(request, monkeypatch):
     """All ways of drawing: with a bit for each pair, for several, and with no mask."""
     if request.param == "hashed":
-        monkeypatch.setattr(module, "MASK_BITS", 0)
-        monkeypatch.setattr(module, "BITS_PER_INTERACTION", 4)
+        monkeypatch.setattr(module, "BITS_PER_INTERACTION", 1)
+    if request.param == "mask":
+        monkeypatch.setattr(module, "BITS_PER_INTERACTION", 2**20)
     if request.param == "search":
         monkeypatch.setattr(module._Tables, "mask", None)
     return request.param
@@ -216,8 +217,7 @@ def test_the_mask_knows_every_interaction_and_no_other(data):
     )
     user, item = np.array(sorted(pairs)).T
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MASK_BITS", data.draw(st.sampled_from([0, 2**31])))
-        patch.setattr(module, "BITS_PER_INTERACTION", data.draw(st.sampled_from([1, 4, 64])))
+        patch.setattr(module, "BITS_PER_INTERACTION", data.draw(st.sampled_from([1, 4, 2**20])))
         mask = module.UsedMask(module.UsedItems(user, item, user_num, item_num), item_num)
     hits = mask.hits(torch.arange(user_num), torch.arange(item_num).repeat(user_num, 1))
     assert {(int(h) // item_num, int(h) % item_num) for h in hits} == pairs

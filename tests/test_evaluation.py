@@ -296,7 +296,7 @@ def test_valid_metric_from_the_config_to_the_files(toy):
         **toy,
         "metrics": ["Recall", "NormOPAUC"],
         "epochs": 2,
-        "learning_rate": 0.1,
+        "learning_rate": 0.01,
         "eval_batch_size": 99,
     }
     result = recbole_hns.run(

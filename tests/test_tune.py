@@ -158,14 +158,18 @@ def test_no_trial_finished(toy, capsys):
     assert not Path("tune/best.yaml").exists()
 
 
-def test_a_scheduler_ends_hopeless_trials(toy):
+def test_a_scheduler_ends_hopeless_trials(write_dataset):
     """With one trial at a time, the later ones are measured by the first, which is the best."""
+    rng = np.random.default_rng(1)
+    # two kinds of users, each with items of their own
+    halves = [(u, 20 * (u % 2) + i) for u in range(30) for i in rng.choice(20, 9, replace=False)]
+    data = write_dataset(halves)
     tune(
         sampler="rns",
         params={"learning_rate": [0.05, 1e-6, 2e-6, 3e-6, 4e-6, 5e-6]},
         scheduler="asha",
         max_concurrent=1,
-        config_dict={**SHORT, **toy, "epochs": 20},
+        config_dict={**SHORT, **data, "epochs": 20},
     )
     table = trials()
     assert table["status"][0] == "finished"

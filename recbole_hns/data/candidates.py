@@ -12,15 +12,14 @@ import torch
 from recbole.sampler import Sampler
 from torch import Tensor
 
+from recbole_hns import kernels
+
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-#: Bits that the mask of users x items may have; above it, a bit stands for several pairs.
-MASK_BITS = 2**31
-
-#: Where a bit stands for several pairs: bits for each interaction, of which at most so many are set
-#: that few draws have to be looked at twice.
-BITS_PER_INTERACTION = 64
+#: Bits of the mask for each interaction, where a bit for each pair of user and item would be more;
+#: so few of them are set that few draws have to be looked at twice.
+BITS_PER_INTERACTION = 32
 
 
 class UsedItems:
@@ -355,9 +354,8 @@ class _Tables:
         if self.mask is None:
             return self._search(user.unsqueeze(1).expand(-1, num))
         if self.uniform:
-            item = torch.randint(1, self.item_num, (len(user), num))
-        else:
-            item = self.draw_shared(len(user) * num).view(len(user), num)
+            return self.mask.draw(user, num)
+        item = self.draw_shared(len(user) * num).view(len(user), num)
         hit = self.mask.hits(user, item)
         if len(hit):
             item.view(-1)[hit] = self._search(user[hit // num])
@@ -380,9 +378,9 @@ class _Tables:
 class UsedMask:
     """Tells which pairs of a user and an item are interactions, by one look at a bit for most.
 
-    The number of a pair, ``user * item_num + item``, is its bit's while that makes no more than
-    :data:`MASK_BITS`. Otherwise the number is hashed to a table of some 64 bits an interaction,
-    and the few pairs whose bit is set are looked up among the interactions.
+    The number of a pair, ``user * item_num + item``, is its bit's where that takes no more than
+    :data:`BITS_PER_INTERACTION`. Otherwise the number is hashed to as many bits, and the few pairs
+    whose bit is set are looked up among the user's items.
 
     Args:
         used: the interactions.
@@ -390,41 +388,32 @@ class UsedMask:
     """
 
     def __init__(self, used: UsedItems, item_num: int) -> None:
-        self.item_num = item_num
-        self.pair = torch.from_numpy(used.pair)
-        size = len(used) * item_num
-        self.bits: int | None = None
-        if size > MASK_BITS:
-            self.bits = max(3, (BITS_PER_INTERACTION * len(self.pair)).bit_length() - 1)
-            size = 2**self.bits
+        size, most = len(used) * item_num, BITS_PER_INTERACTION * len(used.pair)
+        shift = np.uint64(0)
+        if size > most:
+            bits = max(3, most.bit_length() - 1)
+            shift, size = np.uint64(64 - bits), 2**bits
         mask = np.zeros(-(-size // 8), dtype=np.uint8)
-        place = self._place(self.pair).numpy()
-        np.bitwise_or.at(mask, place >> 3, (1 << (place & 7)).astype(np.uint8))
-        self.mask = torch.from_numpy(mask)
+        kernels.set_bits(mask, used.pair, shift)
+        self._arrays = mask, shift, used.offset, used.item, item_num
 
-    def _place(self, pair: torch.Tensor) -> torch.Tensor:
-        if self.bits is None:
-            return pair
-        # Fibonacci hashing: the upper bits of a product with 2**64 over the golden ratio
-        return (pair * -7046029254386353131 >> (64 - self.bits)) & (2**self.bits - 1)
+    def draw(self, user: torch.Tensor, num: int) -> torch.Tensor:
+        """Draw uniformly from the items that are no interactions, ``[batch, num]``, int64."""
+        items = torch.empty(len(user), num, dtype=torch.int64)
+        seed = int(torch.randint(2**63 - 1, ()))
+        kernels.draw_unused(*self._arrays, user.numpy(), seed, items.numpy())
+        return items
 
-    def hits(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def hits(self, user: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Which pairs are interactions.
 
         Args:
             user: ``[batch]``, int64.
-            item: ``[batch, num]``, int64.
+            items: ``[batch, num]``, int64.
 
         Returns:
-            Their places in the flattened ``item``, int64.
+            Their places in the flattened ``items``, int64.
         """
-        pair = ((user * self.item_num).unsqueeze(1) + item).view(-1)
-        place = self._place(pair)
-        # half the time of indexing
-        byte = self.mask.index_select(0, place >> 3)
-        hit = ((byte >> (place & 7).to(torch.uint8)) & 1).nonzero().squeeze(1)
-        if self.bits is None:
-            return hit
-        pair = pair[hit]
-        entry = torch.searchsorted(self.pair, pair).clamp_(max=len(self.pair) - 1)
-        return hit[self.pair[entry] == pair]
+        found = torch.empty(items.numel(), dtype=torch.int64)
+        num = kernels.find_used(*self._arrays, user.numpy(), items.numpy(), found.numpy())
+        return found[:num]

@@ -124,7 +124,7 @@ class InnerProductModel(PairwiseModel):
         with torch.enable_grad():  # the loss goes on from here
             self._user_e = _rows(self.user_table, user)
         user_e = self._user_e.detach()
-        pos_scores = (user_e * self.item_table.index_select(0, pos_item)).sum(dim=1, keepdim=True)
+        pos_scores = list_scores(user_e, self.item_table, pos_item.unsqueeze(1))
         scores = self._candidate_scores(user, user_e, items, candidates)
         if items is not None:
             self._scored = items, pos_scores, scores
@@ -299,7 +299,7 @@ class InnerProductModel(PairwiseModel):
 
 
 def _rows(table: Tensor, ids: Tensor) -> Tensor:
-    return look_up([Table.of(table)], [ids])[0]
+    return look_up([Table.of(table)], [ids]).squeeze(0)
 
 
 def propagates_as_light_gcn(model: type[GeneralRecommender]) -> bool:

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from scipy.sparse import csc_array
 from torch import Tensor
 
+from recbole_hns import kernels
+
 #: Up to so many items for each user, their gradients are added row by row.
-FEW = 4
+FEW = 8
 
 
 def list_scores(
@@ -86,7 +88,10 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
         for table, each, rows in zip(ctx.tables, ctx.ids, grad.contiguous(), strict=True):
-            table.grad.index_add_(0, each, rows)
+            if rows.is_cpu:
+                kernels.add_rows(table.grad.numpy(), each.numpy(), rows.numpy())
+            else:
+                table.grad.index_add_(0, each, rows)
         return None, None, None
 
 
@@ -106,6 +111,12 @@ class _ListScores(torch.autograd.Function):
         if known is not None:
             return known.clone()
         batch, num = items.shape
+        if items.is_cpu and torch.get_num_threads() == 1:
+            scores = user_e.new_empty(batch, num)
+            kernels.list_products(*_arrays(user_e, item_table, items, scores))
+            return scores
+        if num == 1:
+            return (user_e * item_table.index_select(0, items[:, 0])).sum(dim=1, keepdim=True)
         pattern = torch.sparse_csr_tensor(
             torch.arange(0, (batch + 1) * num, num, device=items.device),
             items.reshape(-1),
@@ -117,28 +128,29 @@ class _ListScores(torch.autograd.Function):
         return product.values().view(batch, num)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         user_e, item_table, items = ctx.saved_tensors
-        user_grad = item_grad = None
-        if ctx.needs_input_grad[0]:
-            user_grad = F.embedding_bag(
-                items, item_table, mode="sum", per_sample_weights=grad.contiguous()
-            )
-        if ctx.needs_input_grad[1]:
-            into = ctx.item_grad
-            if into is None:
-                into = item_grad = torch.zeros_like(item_table)
-            _add_by_item(into, items, grad, user_e)
+        grad = grad.contiguous()
+        item_grad = None
+        into = ctx.item_grad
+        if into is None:
+            into = item_grad = torch.zeros_like(item_table)
+        few = items.shape[1] <= FEW
+        if few and items.is_cpu:
+            user_grad = torch.zeros_like(user_e)
+            kernels.add_list_gradients(*_arrays(user_e, item_table, items, grad, user_grad, into))
+            return user_grad, item_grad, None, None
+        user_grad = F.embedding_bag(items, item_table, mode="sum", per_sample_weights=grad)
+        if few:
+            rows = grad.unsqueeze(2) * user_e.unsqueeze(1)
+            into.index_add_(0, items.reshape(-1), rows.view(-1, rows.shape[2]))
+        else:
+            into += _sum_by_item(items, grad, user_e, len(into))
         return user_grad, item_grad, None, None
 
 
-def _add_by_item(total: Tensor, items: Tensor, grad: Tensor, user_e: Tensor) -> None:
-    """Add G^T @ user_e to ``total``, ``[item_num, dim]``."""
-    if items.shape[1] <= FEW:
-        rows = grad.unsqueeze(2) * user_e.unsqueeze(1)
-        total.index_add_(0, items.reshape(-1), rows.view(-1, rows.shape[2]))
-    else:
-        total += _sum_by_item(items, grad, user_e, len(total))
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def _sum_by_item(items: Tensor, grad: Tensor, user_e: Tensor, item_num: int) -> Tensor:
