@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_hns import kernels
 
 #: Up to so many items for each user, their gradients are added row by row.
-FEW = 8
+FEW = 64
 
 
 def list_scores(
