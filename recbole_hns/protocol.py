@@ -17,6 +17,14 @@ PAPER_NOTE = (
     "for comparison with published figures only"
 )
 
+#: What is said instead where no epoch is evaluated (``eval_step: 0``).
+WHOLE_NOTE = "protocol paper: trained on training and validation part, and nothing is selected"
+
+
+def paper_note(selects: bool) -> str:
+    """What a run with the protocol ``paper`` says; ``selects`` if it evaluates epochs."""
+    return PAPER_NOTE if selects else WHOLE_NOTE
+
 
 def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset, Dataset]:
     """The training, validation and test part of a data set, as the protocol has them.

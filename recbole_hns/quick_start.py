@@ -18,7 +18,7 @@ from recbole_hns.config import Config, given_keys
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
-from recbole_hns.protocol import PAPER_NOTE, Protocol
+from recbole_hns.protocol import Protocol, paper_note
 from recbole_hns.record import RunRecord
 from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 from recbole_hns.trainer import get_trainer
@@ -92,7 +92,7 @@ def run(
     logger = getLogger()
     logger.info(config)
     if config["protocol"] == "paper":
-        logger.warning(PAPER_NOTE)
+        logger.warning(paper_note(config["eval_step"] > 0))
     for key in config.unused_sampler_keys():
         logger.warning(f"{key} has no effect with sampler={config['sampler']}")
 
@@ -233,14 +233,14 @@ def result_table(
 ) -> str:
     """Validation and test result side by side, one metric a line.
 
-    With the protocol ``paper`` the two are one, and a line says so.
+    With the protocol ``paper`` the two are one, or there is no first, and a line says so.
     """
     headers = ["metric", "valid", "test"]
     rows = [[metric, (valid or {}).get(metric), value] for metric, value in test.items()]
     if protocol == "paper":
         headers, rows = headers[::2], [row[::2] for row in rows]
     table = tabulate(rows, headers=headers, floatfmt=".4f", missingval="-")
-    return f"{table}\n{PAPER_NOTE}" if protocol == "paper" else table
+    return f"{table}\n{paper_note(bool(valid))}" if protocol == "paper" else table
 
 
 def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:

@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_hns.checkpoint import plain
 from recbole_hns.files import replace_file
-from recbole_hns.protocol import PAPER_NOTE
+from recbole_hns.protocol import paper_note
 
 PACKAGES = ("recbole-hns", "recbole", "torch", "numpy", "scipy", "pandas")
 
@@ -44,7 +44,7 @@ class RunRecord:
             "config": config,
         }
         if config["protocol"] == "paper":
-            self._header["note"] = PAPER_NOTE
+            self._header["note"] = paper_note(config["eval_step"] > 0)
 
     def content(self) -> dict[str, Any]:
         """What the file holds, as plain data with None for a number that is not finite."""

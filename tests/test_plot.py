@@ -16,6 +16,7 @@ from recbole_hns.results import read_run
 def result_file(path, sampler="dns", hardness=(0.9, 0.5, 0.4), ndcg=(0.1, 0.2, 0.15), **config):
     """A result file as a run writes it; None in ``ndcg`` is an epoch without evaluation."""
     config = {
+        "eval_step": 1,
         "model": "BPR",
         "dataset": "ml-100k",
         "sampler": sampler,

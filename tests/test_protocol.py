@@ -13,7 +13,7 @@ from recbole_hns import load_data_and_model, run
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
-from recbole_hns.protocol import PAPER_NOTE
+from recbole_hns.protocol import PAPER_NOTE, WHOLE_NOTE
 
 PARTS = {
     "train": [(u, i % 20) for u in range(9) for i in range(u, u + 5)],
@@ -120,6 +120,17 @@ def test_paper_selects_by_what_it_tests(mode, write_split, capsys):
     assert "metric         test\n" in shown
     (log,) = Path("log/BPR").glob("*.log")
     assert log.read_text().count(PAPER_NOTE) == 2
+
+
+def test_paper_without_evaluation_selects_nothing(write_split, capsys):
+    keys = {**write_split("train", "valid", "test"), "protocol": "paper", "state": "INFO"}
+    result = run(config_dict={**keys, "eval_step": 0})
+    (path,) = Path("saved").glob("*.json")
+    content = json.loads(path.read_text())
+    assert (content["note"], result["best_valid_result"]) == (WHOLE_NOTE, None)
+    shown = capsys.readouterr().err
+    assert shown.count(WHOLE_NOTE) == 2
+    assert PAPER_NOTE not in shown
 
 
 def test_valid_says_nothing_of_it(write_split, capsys):
