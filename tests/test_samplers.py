@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from unclamped import Unclamped
 
 from recbole_hns.errors import UserError
 from recbole_hns.sampler import SAMPLERS
@@ -193,6 +194,15 @@ def test_ahns_takes_the_first_of_two_as_near():
     scores = torch.tensor([[3.0, 1.0, 0.0, 1.0], [0.5, 0.5, 0.5, 9.0]], dtype=torch.float64)
     index, _ = sampler.select(torch.zeros(2, 1, dtype=torch.float64), scores)
     assert index.tolist() == [[1], [0]]
+
+
+def test_ahns_as_the_authors_program_has_it():
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.randn(50, 1, dtype=torch.float64, generator=generator)
+    scores = torch.randn(50, 9, dtype=torch.float64, generator=generator)
+    index, _ = Unclamped(ahns_alpha=0.3, ahns_beta=0.4, ahns_p=-2).select(pos, scores)
+    for (positive,), row, (picked,) in zip(pos.tolist(), scores.tolist(), index.tolist()):
+        assert picked == first_best([abs(r - 0.4 / (positive + 0.3)) for r in row])
 
 
 @pytest.mark.parametrize("p", [-0.5, -1.0, -2.0, -3.7])
