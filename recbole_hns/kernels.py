@@ -106,7 +106,8 @@ def find_used(
             item = items[row, column]
             if _bit(mask, _place(first + item, shift)):
                 start, end = offset[user[row]], offset[user[row] + 1]
-                # a bit that is a pair's own says enough
+                # a bit that is a pair's own says enough; the test stands here and below, as a
+                # call of a function for every candidate takes three times as long
                 if not shift or _holds(used, start, end, item):
                     found[num] = row * items.shape[1] + column
                     num += 1

@@ -245,7 +245,8 @@ def test_convncf_in_parts_has_the_same_gradient(toy, monkeypatch):
     keys = {"sampler": "softmax_v", "candidate_num": 6, "embedding_size": 64, "dropout_prob": 0.0}
     more = {"cnn_channels": [1, 2, 2, 2, 2], "train_batch_size": 32}
     _, train, _, trainer = prepared(model="ConvNCF", **toy, **keys, **more)
-    trainer.model.train()
+    # one gradient is 0, and in single precision rounding alone
+    trainer.model.double().train()
     user, pos_item = first_batch(trainer, train)
     results = []
     for pairs in (4096, 50):
@@ -256,7 +257,7 @@ def test_convncf_in_parts_has_the_same_gradient(toy, monkeypatch):
         loss.backward()
         results.append((loss.detach(), *(p.grad.clone() for p in trainer.model.parameters())))
     for whole, in_parts in zip(*results, strict=True):
-        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-6)
 
 
 def test_a_subclass_that_scores_otherwise_is_scored_by_its_predict(toy):
@@ -306,10 +307,10 @@ def threads(request):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("num", [1, 20, 70])
-def test_list_scores_and_its_gradients(num, dtype, threads):
+@pytest.mark.parametrize(("num", "item_num"), [(20, 11), (1, 80), (20, 80), (70, 80)])
+def test_list_scores_and_its_gradients(num, item_num, dtype, threads):
     user_e = torch.randn(7, 3, dtype=dtype, requires_grad=True)
-    table = torch.randn(80, 3, dtype=dtype, requires_grad=True)
+    table = torch.randn(item_num, 3, dtype=dtype, requires_grad=True)
     items = torch.randint(0, 11, (7, num))  # with repeats
     weight = torch.randn(7, num, dtype=dtype)
     found = list_scores(user_e, table, items)
@@ -431,7 +432,7 @@ def test_learnt_in_parts_it_is_the_same_loss_and_gradient(model, sampler, toy, m
         loss.sum().backward()
         results.append((loss.detach(), sums, *(p.grad.clone() for p in learnt)))
     for whole, in_parts in zip(*results, strict=True):
-        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ahns", "softmax_v"])
