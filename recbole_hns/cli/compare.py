@@ -35,7 +35,8 @@ usage: recbole-hns compare [--model={model}] [--dataset={dataset}] [--samplers=A
 
 Train and test samplers with several seeds, as trials on Ray, and write a table of the test metrics
 as table.md, .csv and .tex: mean and standard deviation, the best in bold, the second underlined,
-the improvement of the best over the second and the p-value of a paired t-test between them.
+the improvement of the best over the second and the p-value of a paired t-test between them, and a
+mark at those that such a test does not tell from the best; table.csv has the p-value of each.
 With one seed all samplers have the same split and initial model. Each run leaves its result file.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=50"

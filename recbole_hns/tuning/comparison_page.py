@@ -9,6 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+#: The level of the paired tests: a larger p-value does not tell a sampler from the best.
+LEVEL = 0.05
+
 
 @dataclass(frozen=True)
 class Markup:
@@ -18,20 +21,23 @@ class Markup:
         text: escapes a name.
         best: marks the best value.
         second: marks the second.
+        tied: is put after a value that the test does not tell from the best.
         plus_minus: between mean and standard deviation.
     """
 
     text: Callable[[str], str]
     best: str
     second: str
+    tied: str
     plus_minus: str
 
 
-MARKDOWN = Markup(str, "**{}**", "<u>{}</u>", " ± ")
+MARKDOWN = Markup(str, "**{}**", "<u>{}</u>", " †", " ± ")
 LATEX = Markup(
     lambda name: name.replace("_", r"\_").replace("%", r"\%"),
     r"\textbf{{{}}}",
     r"\underline{{{}}}",
+    r"$^\dagger$",
     r" $\pm$ ",
 )
 
@@ -76,9 +82,10 @@ def _cells(statistics: pd.DataFrame, markup: Markup) -> list[list[str]]:
     for sampler, own in statistics.groupby("sampler", sort=False):
         cells = own.set_index("metric").loc[metrics].itertuples()
         rows.append([markup.text(sampler), *(_value(cell, markup) for cell in cells)])
-    best = statistics[statistics["rank"] == 1].set_index("metric").loc[metrics]
-    rows.append([markup.text("improvement, %"), *_numbers(best["improvement_percent"], "{:+.2f}")])
-    rows.append(["p-value", *_numbers(best["p_value"], "{:.2g}")])
+    second = statistics[statistics["rank"] == 2].set_index("metric").reindex(metrics)
+    improvement = _numbers(second["improvement_percent"], "{:+.2f}")
+    rows.append([markup.text("improvement, %"), *improvement])
+    rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}")])
     return rows
 
 
@@ -87,7 +94,9 @@ def _value(cell: Any, markup: Markup) -> str:
         return "-"
     text = f"{cell.mean:.4f}"
     text = {1: markup.best, 2: markup.second}.get(cell.rank, "{}").format(text)
-    return text if math.isnan(cell.std) else f"{text}{markup.plus_minus}{cell.std:.4f}"
+    if not math.isnan(cell.std):
+        text += f"{markup.plus_minus}{cell.std:.4f}"
+    return text + (markup.tied if cell.p_value >= LEVEL else "")
 
 
 def _numbers(values: Sequence[float], form: str) -> list[str]:

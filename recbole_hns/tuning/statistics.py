@@ -26,10 +26,10 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Statistics of each test metric, one row for a metric and a sampler.
 
     ``std`` is the sample standard deviation (n - 1). ``rank`` 1 is the best mean, smallest where
-    smaller is better. The row of rank 1 also has ``improvement_percent``, by how much its mean is
-    better than that of rank 2, in per cent of the latter, and ``p_value``, of the two-sided paired
-    t-test between the two over the seeds that both have. A number that there is too little for,
-    such as the deviation of one run, is missing.
+    smaller is better. The other rows also have ``improvement_percent``, by how much the best mean
+    is better than theirs, in per cent of theirs, and ``p_value``, of the two-sided paired t-test
+    against the best over the seeds that both have. A number that there is too little for, such as
+    the deviation of one run, is missing.
 
     Args:
         runs: finished runs, with columns ``sampler``, ``seed`` and ``test_ndcg@10`` and the like.
@@ -42,26 +42,27 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
         by_seed = runs.pivot(index="seed", columns="sampler", values=column)
         means = by_seed.mean()
         ranks = means.rank(ascending=smaller, method="first")
+        best = ranks.idxmin()
         for sampler in samplers:
             values = by_seed[sampler].dropna()
-            rows.append(
-                {
-                    "metric": metric,
-                    "sampler": sampler,
-                    "runs": len(values),
-                    "mean": values.mean(),
-                    "std": values.std(),
-                    "rank": ranks[sampler],
-                }
-            )
-        if len(samplers) > 1:
-            best, second = ranks.sort_values().index[:2]
-            gain = (means[best] - means[second]) * (-1 if smaller else 1)
-            paired = by_seed[[best, second]].dropna()
-            rows[samplers.index(best) - len(samplers)].update(
-                improvement_percent=100 * gain / abs(means[second]) if means[second] else None,
-                p_value=_p_value(paired[best], paired[second]),
-            )
+            row = {
+                "metric": metric,
+                "sampler": sampler,
+                "runs": len(values),
+                "mean": values.mean(),
+                "std": values.std(),
+                "rank": ranks[sampler],
+            }
+            if sampler != best:
+                gain = (means[best] - means[sampler]) * (-1 if smaller else 1)
+                paired = by_seed[[best, sampler]].dropna()
+                row.update(
+                    improvement_percent=100 * gain / abs(means[sampler])
+                    if means[sampler]
+                    else None,
+                    p_value=_p_value(paired[best], paired[sampler]),
+                )
+            rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"improvement_percent": float, "p_value": float}
     )
