@@ -52,7 +52,8 @@ def test_the_published_settings():
     keys = ("ahns_alpha", "ahns_beta", "ahns_p", "candidate_num", "model", "n_layers")
     assert [found[key] for key in keys] == [1, 0.1, -2, 32, "LightGCN", 0]
     found = config("paper/hns/gowalla-dns_mn.yaml")
-    assert [found[key] for key in ("dns_m", "candidate_num")] == [5, 200]
+    keys = ("dns_m", "candidate_num", "weight_decay")
+    assert [found[key] for key in keys] == [5, 200, pytest.approx(7e-7)]
     found = config("paper/hns/gowalla-softmax_v.yaml")
     assert found["weight_decay"] == pytest.approx(0.01 / 4096, rel=0.05)
 

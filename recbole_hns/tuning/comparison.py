@@ -18,7 +18,7 @@ from recbole_hns.protocol import PAPER_NOTE
 from recbole_hns.sampler import HardNegativeSampler, sampler_class
 from recbole_hns.sampler.specs import is_fixed, parse_specs
 from recbole_hns.tuning.cluster import Resources, ray_session
-from recbole_hns.tuning.comparison_page import LEVEL, latex, markdown
+from recbole_hns.tuning.comparison_page import LEVEL, TIED, latex, markdown
 from recbole_hns.tuning.space import searchable
 from recbole_hns.tuning.statistics import compared
 from recbole_hns.tuning.trial import Job
@@ -188,7 +188,7 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
         f"{job.keys['model']} on {job.keys['dataset']}: mean and standard deviation of test "
         f"metrics over {len(seeds)} runs a sampler, seeds {seeds[0]} to {seeds[-1]}. Improvement: "
         "of the best mean over the second; p-value: of the two-sided paired t-test between them. "
-        f"†: such a test does not tell it from the best (p-value of {LEVEL} or more)."
+        f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
     )
     if job.keys.get("protocol") == "paper":
         note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."

@@ -12,6 +12,9 @@ import pandas as pd
 #: The level of the paired tests: a larger p-value does not tell a sampler from the best.
 LEVEL = 0.05
 
+#: The mark of such a sampler.
+TIED = "†"
+
 
 @dataclass(frozen=True)
 class Markup:
@@ -32,7 +35,7 @@ class Markup:
     plus_minus: str
 
 
-MARKDOWN = Markup(str, "**{}**", "<u>{}</u>", " †", " ± ")
+MARKDOWN = Markup(str, "**{}**", "<u>{}</u>", f" {TIED}", " ± ")
 LATEX = Markup(
     lambda name: name.replace("_", r"\_").replace("%", r"\%"),
     r"\textbf{{{}}}",

@@ -42,7 +42,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
         by_seed = runs.pivot(index="seed", columns="sampler", values=column)
         means = by_seed.mean()
         ranks = means.rank(ascending=smaller, method="first")
-        best = ranks.idxmin()
+        best = ranks.sort_values().index[0]  # some sampler where none has a mean
         for sampler in samplers:
             values = by_seed[sampler].dropna()
             row = {
