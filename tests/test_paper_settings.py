@@ -16,7 +16,8 @@ AHNS_ROWS = {"rns", "dns", "dns_mn", "ahns"}
 ROWS = {
     ("ahns", "phones"): AHNS_ROWS | {"ssm", "mixgcf", "dens", "cuco"},
     ("ahns", "ml-1m"): AHNS_ROWS,
-    ("hns", "gowalla"): {"rns", "dns", "dns_mn", "softmax_v"},
+    ("hns", "gowalla"): {"rns", "dns", "dns_mn", "softmax_v"}
+    | {"aobpr", "warp", "pris", "adasir", "kernel"},
 }
 
 
