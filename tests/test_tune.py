@@ -231,7 +231,9 @@ def test_a_comparison(toy, capsys):
     command = ["--samplers=rns,ahns:candidate_num=4,dns_mn", "--settings=best.yaml", "--seeds=2"]
     assert main(["compare", *command, *shared]) == 0
     out = capsys.readouterr().out
-    assert Path("comparison/table.md").read_text() in out
+    page = Path("comparison/table.md").read_text()
+    assert page in out
+    assert "mean and standard deviation of test metrics over 2 runs a sampler, seeds 7 to 8" in page
     assert r"\begin{tabular}{lrrrr}" in Path("comparison/table.tex").read_text()
     table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
     assert list(table.loc["ndcg@10"].index) == ["rns", "ahns", "dns_mn"]
@@ -250,6 +252,14 @@ def test_a_comparison(toy, capsys):
     assert main(["plot", *files, "--metric=NDCG@10"]) == 0
     with pytest.raises(UserError, match="holds a comparison already"):
         compare("rns", output="comparison")
+
+
+def test_a_comparison_of_one_seed(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
+    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
+    page = Path("comparison/table.md").read_text()
+    assert "test metrics of one run a sampler, seed 7. Improvement: of the best over" in page
+    assert "±" not in page
 
 
 #: Arguments, and what the one line holds.

@@ -184,12 +184,19 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
         return "\n".join(failed)
     statistics = compared(finished)
     seeds = sorted(runs["seed"].unique())
-    note = (
-        f"{job.keys['model']} on {job.keys['dataset']}: mean and standard deviation of test "
-        f"metrics over {len(seeds)} runs a sampler, seeds {seeds[0]} to {seeds[-1]}. Improvement: "
-        "of the best mean over the second; p-value: of the two-sided paired t-test between them. "
-        f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
-    )
+    note = f"{job.keys['model']} on {job.keys['dataset']}: "
+    if len(seeds) == 1:
+        note += (
+            f"test metrics of one run a sampler, seed {seeds[0]}. "
+            "Improvement: of the best over the second."
+        )
+    else:
+        note += (
+            f"mean and standard deviation of test metrics over {len(seeds)} runs a sampler, "
+            f"seeds {seeds[0]} to {seeds[-1]}. Improvement: of the best mean over the second; "
+            "p-value: of the two-sided paired t-test between them. "
+            f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
+        )
     if job.keys.get("protocol") == "paper":
         note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
     content = {
