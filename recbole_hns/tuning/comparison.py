@@ -183,22 +183,7 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
     if not len(finished):
         return "\n".join(failed)
     statistics = compared(finished)
-    seeds = sorted(runs["seed"].unique())
-    note = f"{job.keys['model']} on {job.keys['dataset']}: "
-    if len(seeds) == 1:
-        note += (
-            f"test metrics of one run a sampler, seed {seeds[0]}. "
-            "Improvement: of the best over the second."
-        )
-    else:
-        note += (
-            f"mean and standard deviation of test metrics over {len(seeds)} runs a sampler, "
-            f"seeds {seeds[0]} to {seeds[-1]}. Improvement: of the best mean over the second; "
-            "p-value: of the two-sided paired t-test between them. "
-            f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
-        )
-    if job.keys.get("protocol") == "paper":
-        note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
+    note = _note(job, sorted(runs["seed"].unique()))
     content = {
         "md": markdown(statistics, note),
         "csv": statistics.to_csv(index=False),
@@ -208,3 +193,23 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
         replace_file(folder / f"table.{kind}", functools.partial(_write_text, text))
     where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
     return "\n".join([content["md"], *failed, where])
+
+
+def _note(job: Job, seeds: Sequence[int]) -> str:
+    """What a table's numbers are of."""
+    if len(seeds) == 1:
+        numbers = (
+            f"test metrics of one run a sampler, seed {seeds[0]}. "
+            "Improvement: of the best over the second."
+        )
+    else:
+        numbers = (
+            f"mean and standard deviation of test metrics over {len(seeds)} runs a sampler, "
+            f"seeds {seeds[0]} to {seeds[-1]}. Improvement: of the best mean over the second; "
+            "p-value: of the two-sided paired t-test between them. "
+            f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
+        )
+    note = f"{job.keys['model']} on {job.keys['dataset']}: {numbers}"
+    if job.keys.get("protocol") == "paper":
+        note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
+    return note
