@@ -20,7 +20,7 @@ from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.protocol import PAPER_NOTE
-from recbole_hns.record import versions
+from recbole_hns.results import versions
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

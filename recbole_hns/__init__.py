@@ -10,15 +10,23 @@ from recbole_hns import evaluation  # noqa: E402
 
 evaluation.register()
 
+from recbole_hns.batch import Batch, Candidates, Negatives, Scores, Selection  # noqa: E402
 from recbole_hns.errors import UserError  # noqa: E402
+from recbole_hns.loss import Loss, register_loss  # noqa: E402
 from recbole_hns.quick_start import load_data_and_model, run  # noqa: E402
-from recbole_hns.sampler import HardNegativeSampler, Negatives, register_sampler  # noqa: E402
+from recbole_hns.sampler import HardNegativeSampler, register_sampler  # noqa: E402
 
 __all__ = [
+    "Batch",
+    "Candidates",
     "HardNegativeSampler",
+    "Loss",
     "Negatives",
+    "Scores",
+    "Selection",
     "UserError",
     "load_data_and_model",
+    "register_loss",
     "register_sampler",
     "run",
     "tune",

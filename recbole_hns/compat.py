@@ -25,10 +25,18 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.sparse import dok_matrix
+
+from recbole_hns.files import plain, replace_file
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+    from recbole.trainer import Trainer
 
 
 def mend() -> None:
@@ -65,8 +73,6 @@ def _plain_checkpoints() -> None:
     from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.trainer import Trainer
 
-    from recbole_hns.checkpoint import decoded, save_recbole_checkpoint
-
     Trainer._save_checkpoint = save_recbole_checkpoint
     load = AbstractRecommender.load_other_parameter
     if hasattr(load, "__wrapped__"):
@@ -96,3 +102,51 @@ def _download_without_process_group() -> None:
                 raise
 
     Dataset._download = _download
+
+
+def save_recbole_checkpoint(
+    self: Trainer, epoch: int, verbose: bool = True, saved_model_file: str | None = None
+) -> None:
+    """``Trainer._save_checkpoint`` of RecBole with the config as a plain dictionary."""
+    from recbole.utils import set_color
+
+    if not self.config["single_spec"] and self.config["local_rank"] != 0:
+        return
+    path = saved_model_file or self.saved_model_file
+    state = {
+        "config": plain(self.config.final_config_dict),
+        "epoch": epoch,
+        "cur_step": self.cur_step,
+        "best_valid_score": float(self.best_valid_score),
+        "state_dict": self.model.state_dict(),
+        "other_parameter": {k: encoded(v) for k, v in self.model.other_parameter().items()},
+        "optimizer": self.optimizer.state_dict(),
+    }
+    replace_file(path, lambda file: torch.save(state, file))
+    if verbose:
+        self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+
+def encoded(value: Any) -> Any:
+    """A NumPy array or SciPy sparse matrix as tensors, anything else as it is.
+
+    RecBole's traditional models, such as EASE and ItemKNN, keep what they learn in these.
+    """
+    if isinstance(value, np.ndarray):
+        return {"encoded": "array", "array": torch.from_numpy(np.ascontiguousarray(value))}
+    if sparse.issparse(value):
+        csr = value.tocsr()
+        parts = {key: torch.from_numpy(getattr(csr, key)) for key in ("data", "indices", "indptr")}
+        return {"encoded": "sparse", "format": value.format, "shape": list(csr.shape), **parts}
+    return value
+
+
+def decoded(value: Any) -> Any:
+    """What :func:`encoded` was given."""
+    kind = value.get("encoded") if isinstance(value, dict) else None
+    if kind == "array":
+        return value["array"].cpu().numpy()
+    if kind == "sparse":
+        parts = tuple(value[key].cpu().numpy() for key in ("data", "indices", "indptr"))
+        return sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
+    return value

@@ -10,7 +10,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: object) -> None:
-        # RecBole's own messages can span lines; a user's mistake is told in one.
+        # RecBole's own messages can span lines; a user's mistake is reported in one.
         super().__init__(" ".join(str(message).split()))
 
     @classmethod

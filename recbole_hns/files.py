@@ -1,4 +1,4 @@
-"""Where the packaged YAML files are, and how files are replaced without ever being half-written."""
+"""Packaged YAML files, plain data, and files that are replaced without ever being half-written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import torch
 import yaml
 
 from recbole_hns.errors import UserError
@@ -22,6 +25,22 @@ def properties_path(name: str) -> Path:
     package = Path(__file__).parent
     folder = package / "properties"
     return (folder if folder.is_dir() else package.parent / "properties") / name
+
+
+def plain(value: Any) -> Any:
+    """``value`` with NumPy scalars, enums, devices and the like as Python's plain types."""
+    # an exact type: np.float64 is a float, and some enums are strings
+    if value is None or type(value) in (bool, int, float, str) or isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
+    return str(value)
 
 
 def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from logging import Handler, getLogger
@@ -13,36 +12,24 @@ from recbole.utils import init_logger, init_seed, set_color
 from tabulate import tabulate
 from torch import nn
 
-from recbole_hns.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
 from recbole_hns.config import Config, given_keys
-from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.config.keys import KEYS, key_of
+from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
+from recbole_hns.loss.base import Loss
+from recbole_hns.loss.registry import LOSSES
+from recbole_hns.model import adapter_class, make_adapter, predict_by_cosine
 from recbole_hns.protocol import Protocol, paper_note
-from recbole_hns.record import RunRecord
-from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
-from recbole_hns.trainer import get_trainer
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import SAMPLERS
+from recbole_hns.training.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
+from recbole_hns.training.trainer import EpochEnd, HardNegativeTrainer
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
     from recbole.data.dataset import Dataset
     from recbole.model.abstract_recommender import AbstractRecommender
-
-#: What a resumed run may have changed; anything else would make it another run.
-CHANGED_BY_RESUME = {
-    "data_path",
-    "epochs",
-    "eval_batch_size",
-    "gpu_id",
-    "log_wandb",
-    "show_progress",
-    "state",
-    "stopping_step",
-    "use_gpu",
-    "wandb_project",
-    "worker",
-}
-
 
 #: The logger's handlers of the run before.
 _handlers: list[Handler] = []
@@ -57,6 +44,8 @@ def run(
     saved: bool = True,
     resume: str | os.PathLike[str] | None = None,
     command_line: Mapping[str, str] | None = None,
+    loss: str | type[Loss] | None = None,
+    callbacks: Sequence[Callable[[EpochEnd], object]] = (),
 ) -> dict[str, Any]:
     """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
 
@@ -69,6 +58,9 @@ def run(
         saved: whether to write checkpoint and result file.
         resume: checkpoint of an interrupted run to go on with; its config is used.
         command_line: keys given as ``--key=value``, over all others.
+        loss: loss name, ``package.module:Class`` or class; default the sampler's.
+        callbacks: each called at the end of every epoch, after its evaluation, with the trainer and
+            the epoch's record.
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
@@ -77,11 +69,11 @@ def run(
         UserError: for a value that is not allowed, or data that cannot be used.
     """
     if resume is None:
-        config = Config(model, dataset, sampler, config_file_list, config_dict, command_line)
+        config = Config(model, dataset, sampler, config_file_list, config_dict, command_line, loss)
     else:
-        config = _resumed_config(
-            resume, model, dataset, sampler, config_file_list, config_dict, command_line
-        )
+        named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
+        given = given_keys(config_file_list, config_dict, command_line, **named)
+        config = _resumed_config(resume, given)
     init_seed(config["seed"], config["reproducibility"])
     if saved:
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
@@ -93,12 +85,13 @@ def run(
     logger.info(config)
     if config["protocol"] == "paper":
         logger.warning(paper_note(config["eval_step"] > 0))
-    for key in config.unused_sampler_keys():
-        logger.warning(f"{key} has no effect with sampler={config['sampler']}")
+    for key, axis in config.unused_keys().items():
+        logger.warning(f"{key} has no effect with {axis}={config[axis]}")
 
     data = create_dataset(config)
     logger.info(data)
-    return train_and_test(config, data_preparation(config, data), saved, resume)
+    loaders = data_preparation(config, data)
+    return train_and_test(config, loaders, saved, resume, callbacks=callbacks)
 
 
 def train_and_test(
@@ -107,7 +100,7 @@ def train_and_test(
     saved: bool = True,
     resume: str | os.PathLike[str] | None = None,
     result_file: Path | None = None,
-    on_evaluation: Callable[[RunRecord], None] | None = None,
+    callbacks: Sequence[Callable[[EpochEnd], object]] = (),
 ) -> dict[str, Any]:
     """The second half of :func:`run`, on data that is already prepared.
 
@@ -118,7 +111,7 @@ def train_and_test(
         resume: as in :func:`run`.
         result_file: where to write the result file, alone, the best parameters being kept in
             memory; default beside a checkpoint in ``checkpoint_dir``.
-        on_evaluation: called after every evaluation with what the run has done so far.
+        callbacks: as in :func:`run`.
 
     Returns:
         As :func:`run`.
@@ -128,7 +121,7 @@ def train_and_test(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = build_model(config, train_data._dataset)
     logger.info(network)
-    trainer = get_trainer(config["model"])(config, network)
+    trainer = HardNegativeTrainer(config, network)
     if resume is not None:
         trainer.resume_checkpoint(resume)
     if result_file is not None:
@@ -138,7 +131,7 @@ def train_and_test(
         valid_data,
         saved=saved,
         show_progress=config["show_progress"],
-        callback_fn=on_evaluation and (lambda *_: on_evaluation(trainer.record)),
+        callbacks=callbacks,
     )
     test_result = trainer.evaluate(
         test_data, load_best_model=saved, show_progress=config["show_progress"]
@@ -162,6 +155,7 @@ def train_and_test(
 def load_data_and_model(
     model_file: str | os.PathLike[str],
     sampler: str | type[HardNegativeSampler] | None = None,
+    loss: str | type[Loss] | None = None,
 ) -> tuple[
     Config,
     AbstractRecommender,
@@ -177,6 +171,7 @@ def load_data_and_model(
     Args:
         model_file: the checkpoint.
         sampler: the sampler of the run, needed only if it is not one of this package's.
+        loss: the loss of the run, likewise.
 
     Returns:
         config, model with the parameters of the best epoch, data set, and the data loaders for
@@ -186,7 +181,7 @@ def load_data_and_model(
         UserError: if the file is no checkpoint of this package's.
     """
     state = load_checkpoint(model_file, key="model_file")
-    config = _checkpoint_config(state["config"], {"sampler": sampler} if sampler else {})
+    config = _checkpoint_config(state["config"], given_keys(sampler=sampler, loss=loss))
     init_seed(config["seed"], config["reproducibility"])
     _init_logger(config)
     getLogger().info(config)
@@ -200,6 +195,8 @@ def load_data_and_model(
     except DOES_NOT_FIT as error:
         reason = f"its parameters do not fit the model and the data: {error}"
         raise UserError.of("model_file", model_file, reason) from error
+    if config["eval_similarity"] == "cosine":
+        predict_by_cosine(make_adapter(model, config))
     return config, model, dataset, train_data, valid_data, test_data
 
 
@@ -209,13 +206,7 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     Raises:
         UserError: if it needs a package that is not installed, or refuses its hyperparameters.
     """
-    if config["model"] == "NCL" and importlib.util.find_spec("faiss") is None:
-        raise UserError.of("model", "NCL", "needs faiss: pip install recbole-hns[ncl]")
-    clusters = config["num_clusters"]
-    most = min(dataset.user_num, dataset.item_num)
-    if config["model"] == "NCL" and not (isinstance(clusters, int) and 0 < clusters <= most):
-        allowed = f"must be an integer > 0 and <= {most}, the smaller number of users and items"
-        raise UserError.of("num_clusters", clusters, allowed)
+    adapter_class(config.model_class).check(config, dataset)
     try:
         model = config.model_class(config, dataset)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
@@ -243,24 +234,30 @@ def result_table(
     return f"{table}\n{paper_note(bool(valid))}" if protocol == "paper" else table
 
 
-def _resumed_config(resume: str | os.PathLike[str], *arguments: Any) -> Config:
+def _resumed_config(resume: str | os.PathLike[str], given: Mapping[str, Any]) -> Config:
     """The config of a checkpoint with what this call may change of it."""
     recorded = load_checkpoint(resume)["config"]
-    given = given_keys(*arguments)
     for key, value in given.items():
-        if key in CHANGED_BY_RESUME:
+        if key_of(key).resumable:
             continue
         old, new = recorded.get(key), value
+        if key not in recorded and key in KEYS:
+            # a key that the former version did not have: what its default comes to in that run
+            old = _checkpoint_config(recorded, {}).final_config_dict.get(key)
         if isinstance(value, type):
-            new = getattr(value, "name", value.__name__) if key == "sampler" else value.__name__
+            new = getattr(value, "name", value.__name__) if key in AXES else value.__name__
         # RecBole turns a single metric or K into a list
         if old not in (new, [new]):
-            changeable = ", ".join(sorted(CHANGED_BY_RESUME))
+            changeable = ", ".join(sorted(key for key in KEYS if key_of(key).resumable))
             allowed = f"the run was started with {old}; a resumed run may change only {changeable}"
             raise UserError.of(key, new, allowed)
     # its files are replaced where they are, wherever this process was started
     here = {"checkpoint_dir": str(Path(resume).parent)}
     return _checkpoint_config({**recorded, **here}, given)
+
+
+#: Config keys that may name a class of the user's, and what is not the user's.
+AXES: dict[str, Mapping[str, type]] = {"sampler": SAMPLERS, "loss": LOSSES}
 
 
 def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
@@ -269,12 +266,14 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
     for key in ("dataset_save_path", "dataloaders_save_path"):
         if key not in given:
             values.pop(key, None)
-    if "sampler" not in given and str(values.get("sampler")) not in SAMPLERS:
-        # importing what a file from elsewhere names would run code
-        allowed = "is not one of this package's; give the sampler beside the checkpoint to trust it"
-        raise UserError.of("sampler", values.get("sampler"), allowed)
-    model, sampler = values.pop("model", None), values.pop("sampler")
-    return Config(model=model, sampler=sampler, config_dict=values)
+    for axis, known in AXES.items():
+        # a checkpoint of the time before losses has none, and the sampler's default is its loss
+        if axis in recorded and axis not in given and str(recorded[axis]) not in known:
+            # importing what a file from elsewhere names would run code
+            allowed = f"is not one of this package's; give the {axis} beside the checkpoint to "
+            raise UserError.of(axis, recorded[axis], f"{allowed}trust it")
+    named = {key: values.pop(key, None) for key in ("model", "sampler", "loss")}
+    return Config(**named, config_dict=values)
 
 
 def _init_logger(config: Config) -> None:

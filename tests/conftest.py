@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from ready_split import PARTS
 
 import recbole_hns
+from recbole_hns.batch import Batch
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.quick_start import build_model
-from recbole_hns.trainer import get_trainer
+from recbole_hns.training.step import batch_losses
+from recbole_hns.training.trainer import HardNegativeTrainer
 
 # data this small is not worth a second thread's waiting, least of all on a busy machine
 torch.set_num_threads(1)
@@ -57,10 +60,37 @@ def toy(write_dataset):
     return write_dataset(pairs)
 
 
+@pytest.fixture
+def write_split(tmp_path):
+    """Write a ready split of some of the parts; returns the config keys."""
+
+    def write(*parts):
+        folder = tmp_path / "dataset" / "split"
+        folder.mkdir(parents=True)
+        for part in parts:
+            lines = ["user_id:token\titem_id:token", *(f"u{u}\ti{i}" for u, i in PARTS[part])]
+            (folder / f"split.{part}.inter").write_text("\n".join(lines) + "\n")
+        return {**QUIET, "dataset": "split", "epochs": 3, "topk": 5, "valid_metric": "MRR@5"}
+
+    return write
+
+
 def prepared(**keys):
     """Config, training loader, validation loader and trainer of a model for the config keys."""
     config = Config(config_dict={**QUIET, **keys})
     recbole_hns.quick_start.init_seed(config["seed"], config["reproducibility"])
     train, valid, _ = data_preparation(config, create_dataset(config))
     model = build_model(config, train._dataset)
-    return config, train, valid, get_trainer(config["model"])(config, model)
+    return config, train, valid, HardNegativeTrainer(config, model)
+
+
+def first_batch(trainer, train, size=None):
+    """The first rows of an epoch, the trainer being ready as ``fit`` makes it."""
+    trainer.pool = trainer._pool_of(train)
+    batch = next(trainer._batches(train))
+    return Batch.of(batch.user[:size], batch.pos_item[:size])
+
+
+def step(trainer, batch):
+    """The model's loss on a batch and the two sums of scores, as the trainer computes them."""
+    return batch_losses(batch, trainer.adapter, trainer.sampler, trainer.loss, trainer.pool)

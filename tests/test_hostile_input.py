@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from recbole_hns import run
 from recbole_hns.cli import main
-from recbole_hns.config import Config, literal, read_yaml
+from recbole_hns.config import Config
+from recbole_hns.config.yaml_files import literal, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import load_data_and_model
 from recbole_hns.results import read_run

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recbole_hns.config import Config
+from recbole_hns.config.axes import chosen_loss
+from recbole_hns.config.specs import is_fixed, parse_specs, without_fixed
 from recbole_hns.errors import UserError
 from recbole_hns.sampler import HardNegativeSampler, sampler_class
-from recbole_hns.sampler.specs import is_fixed, parse_specs, without_fixed
+
+#: Keys of an entry beside those of its sampler and its loss.
+AXES = ("loss", "similarity", "eval_similarity")
 
 #: RecBole's own ways to choose a negative: ``train_neg_sample_args`` with ``dynamic`` off and on.
 RECBOLE = ("uniform", "dynamic")
@@ -21,7 +25,7 @@ class Entry:
 
     Attributes:
         label: its name in tables and figures.
-        config: its config; all entries of a benchmark differ in their sampler only.
+        config: its config; entries of a benchmark differ in sampler and loss only.
         recbole: ``uniform`` or ``dynamic`` for RecBole's own training, None for a sampler.
         candidate_num: N, candidates per positive; None where there is just the one negative.
     """
@@ -63,7 +67,8 @@ def entries(values: Mapping[str, Any], samplers: str, recbole: str) -> list[Entr
 
 def _sampler_entry(values: Mapping[str, Any], name: str, keys: Mapping[str, Any]) -> Entry:
     cls = sampler_class(name)
-    own = cls.hyperparameters
+    loss = chosen_loss(cls, {**values, **keys})
+    own = [*cls.hyperparameters, *loss.hyperparameters, *AXES]
     for key, value in keys.items():
         if key not in own:
             raise UserError.of(key, value, f"sampler {name} has only {', '.join(own)}")

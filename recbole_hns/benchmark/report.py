@@ -14,7 +14,7 @@ from recbole_hns.benchmark.entries import recbole_label
 from recbole_hns.benchmark.timing import STAGES
 from recbole_hns.files import replace_file
 from recbole_hns.protocol import PAPER_NOTE
-from recbole_hns.record import versions
+from recbole_hns.results import versions
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from recbole_hns.benchmark.entries import Entry
+from recbole_hns.benchmark.entries import AXES, Entry
 
 #: Exit status of a process that got to its first step.
 STEPPED = 86
@@ -102,7 +101,8 @@ def _start(entry: Entry, values: Mapping[str, Any], folder: Path) -> float:
     keys = {key: value for key, value in values.items() if key not in ("model", "dataset")}
     if entry.recbole is None:
         program = OURS
-        resolved, own = config.resolved(), config.sampler.hyperparameters
+        resolved = config.resolved()
+        own = [*config.sampler.hyperparameters, *config.loss.hyperparameters, *AXES]
         keys.update({key: resolved[key] for key in own if key in resolved})
     else:
         program = RECBOLE

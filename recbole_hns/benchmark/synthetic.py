@@ -16,7 +16,7 @@ from recbole_hns.errors import UserError
 USER_EXPONENT = 0.6
 ITEM_EXPONENT = 0.9
 
-#: Share of the interactions that goes to the test part, as far as users and items allow.
+#: Fraction of the interactions that goes to the test part, as far as users and items allow.
 TEST_SHARE = 0.2
 
 

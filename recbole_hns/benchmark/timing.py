@@ -152,26 +152,28 @@ def stage_seconds(training: Training) -> dict[str, float]:
 
         return call
 
-    step = trainer.pairwise.step
+    encode = trainer.adapter.encode
 
     @contextmanager
-    def timed_step() -> Iterator[None]:
+    def timed_encode(**kwargs: Any) -> Iterator[Any]:
         with ExitStack() as inside:
             start = now()
-            inside.enter_context(step())
+            encoded = inside.enter_context(encode(**kwargs))
             spent["propagate"] += now() - start
-            yield
+            if hasattr(encoded, "score"):
+                encoded.score = timed(encoded.score, "score")
+            yield encoded
 
     with ExitStack() as stack:
         for target, name, stage in (
-            (trainer.sampler, "draw", "draw"),
-            (trainer.pairwise, "scores", "score"),
+            (trainer.sampler, "propose", "draw"),
+            (trainer.sampler, "shared_items", "draw"),
             (trainer.sampler, "select", "select"),
             (trainer.optimizer, "zero_grad", "optimiser"),
             (trainer.optimizer, "step", "optimiser"),
         ):
             stack.enter_context(replaced(target, name, timed(getattr(target, name), stage)))
-        stack.enter_context(replaced(trainer.pairwise, "step", timed_step))
+        stack.enter_context(replaced(trainer.adapter, "encode", timed_encode))
         total = training.train_epoch()
     spent["loss_and_backward"] = total - sum(spent.values())
     return spent

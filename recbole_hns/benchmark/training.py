@@ -18,11 +18,11 @@ from recbole.utils import init_seed
 from recbole_hns.benchmark.entries import Entry, entries
 from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
 from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.data.split import split
 from recbole_hns.errors import UserError
 from recbole_hns.model.base import replaced
-from recbole_hns.protocol import split
 from recbole_hns.quick_start import build_model
-from recbole_hns.trainer import get_trainer
+from recbole_hns.training.trainer import HardNegativeTrainer
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -73,7 +73,7 @@ class Training:
         init_seed(config["seed"], config["reproducibility"])
         model = build_model(config, self.train_data._dataset)
         if entry.recbole is None:
-            self.trainer = get_trainer(config["model"])(config, model)
+            self.trainer = HardNegativeTrainer(config, model)
         else:
             make = get_recbole_trainer(config["MODEL_TYPE"], config["model"])
             self.trainer = make(config, model)

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those after the program's name; default those of the process.
 
     Returns:
-        0 on success, 2 for a mistake of the user's, which is told in one line on stderr, 130 if
+        0 on success, 2 for a mistake of the user's, which is reported in one line on stderr, 130 if
         interrupted. A failure of the program raises, which exits with 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)

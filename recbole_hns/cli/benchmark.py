@@ -30,7 +30,8 @@ from recbole_hns.benchmark.training import warm_up_process
 from recbole_hns.benchmark.until import Target, train_until
 from recbole_hns.cli.options import option_help, options, parse, take
 from recbole_hns.config import DEFAULTS, given_keys
-from recbole_hns.data import create_dataset
+from recbole_hns.config.keys import forced
+from recbole_hns.data.preparation import create_dataset
 from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
 
@@ -93,16 +94,6 @@ or of the samplers', for all that have it; so is --config_files="A B", YAML file
 Options, with their defaults and what is allowed:
 
 """
-
-#: What a benchmark leaves to no config: nothing is kept or sent, and no prepared data is read.
-FORCED = {
-    "log_wandb": False,
-    "save_dataset": False,
-    "save_dataloaders": False,
-    "dataset_save_path": None,
-    "dataloaders_save_path": None,
-    "show_progress": False,
-}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -199,10 +190,10 @@ def _write(name: str, title: str, facts: Mapping[str, Any], table: Any, output: 
 def _config_keys(given: dict[str, str], folder: Path) -> dict[str, Any]:
     """The config keys of all entries, with paths that hold in any working directory."""
     files = given.pop("config_files", "").split()
-    keys = given_keys(None, None, None, files, None, given)
+    keys = given_keys(files, None, given)
     # each entry names its own
     keys.pop("sampler", None)
-    keys = {**keys, **FORCED, "checkpoint_dir": str(folder / "saved")}
+    keys = {**keys, **forced("benchmark"), "checkpoint_dir": str(folder / "saved")}
     data_path = keys.get("data_path", "dataset")
     if isinstance(data_path, str):
         keys["data_path"] = os.path.abspath(data_path)
@@ -211,7 +202,7 @@ def _config_keys(given: dict[str, str], folder: Path) -> dict[str, Any]:
 
 def _tell_unused(found: Sequence[Entry]) -> None:
     """Name the samplers' keys that no entry of this benchmark has."""
-    unused = [entry.config.unused_sampler_keys() for entry in found if entry.recbole is None]
+    unused = [entry.config.unused_keys() for entry in found if entry.recbole is None]
     for key in unused[0]:
         if all(key in keys for keys in unused):
             print(f"{key} has no effect with these samplers", file=sys.stderr)

@@ -36,13 +36,14 @@ usage: recbole-hns compare [--model={model}] [--dataset={dataset}] [--samplers=A
 Train and test samplers with several seeds, as trials on Ray, and write a table of the test metrics
 as table.md, .csv and .tex: mean and standard deviation, the best in bold, the second underlined,
 the improvement of the best over the second and the p-value of a paired t-test between them, and a
-mark at those that such a test does not tell from the best; table.csv has the p-value of each.
+mark at those that such a test does not distinguish from the best; table.csv has all p-values.
 With one seed all samplers have the same split and initial model. Each run leaves its result file.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=50"
-Specs are separated by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any
-key of RecBole's or of the samplers', for all that have it; so is --config_files="A B", YAML files.
-A spec goes over --KEY=VALUE, that over --settings, that over --config_files.
+or with a loss and its keys, --samplers="ssm dns_mn:loss=softmax,loss_tau=0.2". Specs are separated
+by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any key of RecBole's,
+the samplers' or the losses', for all that have it; so is --config_files="A B", YAML files. A spec
+goes over --KEY=VALUE, that over --settings, that over --config_files.
 
 Options, with their defaults and what is allowed:
 

@@ -33,7 +33,7 @@ OPTIONS = options(
             0.1,
             ge=0,
             lt=1,
-            description="share of each user's training part that becomes the validation part; "
+            description="fraction of each user's training part that becomes the validation part; "
             "0 is none, for protocol=paper only",
         ),
     ),

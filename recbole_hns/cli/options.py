@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from recbole_hns.config import RUN_KEYS, literal
+from recbole_hns.config.keys import KEYS
+from recbole_hns.config.yaml_files import literal
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.parameters import Hyperparameter
+from recbole_hns.parameters import Parameter
 
 
 def parse(
@@ -45,12 +46,12 @@ def parse(
     return values
 
 
-def options(**declared: tuple[Any, Any]) -> dict[str, Hyperparameter]:
+def options(**declared: tuple[Any, Any]) -> dict[str, Parameter]:
     """The options of a command: the type of each and its ``Field``, with default and help."""
-    return {name: Hyperparameter(name, *how) for name, how in declared.items()}
+    return {name: Parameter(name, *how) for name, how in declared.items()}
 
 
-def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dict[str, Any]:
+def typed(values: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, Any]:
     """The value of every known option, checked; the default of one that is not given.
 
     Raises:
@@ -68,7 +69,7 @@ def typed(values: Mapping[str, str], known: Mapping[str, Hyperparameter]) -> dic
     return checked
 
 
-def take(given: dict[str, str], known: Mapping[str, Hyperparameter]) -> dict[str, Any]:
+def take(given: dict[str, str], known: Mapping[str, Parameter]) -> dict[str, Any]:
     """The options of a command whose command line takes keys of the config too.
 
     Args:
@@ -85,17 +86,17 @@ def take(given: dict[str, str], known: Mapping[str, Hyperparameter]) -> dict[str
     values = typed({key: given.pop(key) for key in known if key in given}, known)
     for key, value in given.items():
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-        if close and key not in RUN_KEYS:
+        if close and key not in KEYS:
             raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
     return values
 
 
-def option_help(known: Mapping[str, Hyperparameter]) -> str:
+def option_help(known: Mapping[str, Parameter]) -> str:
     """Every option with its default, what is allowed and what it means, one a line."""
     return "\n".join(_described(option) for option in known.values())
 
 
-def _described(option: Hyperparameter) -> str:
+def _described(option: Parameter) -> str:
     default = option.default
     if default is None:
         default = "unset"

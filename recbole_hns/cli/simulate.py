@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from recbole_hns.cli.options import option_help, options, parse, typed
 from recbole_hns.files import replace_file, writable_directory
-from recbole_hns.simulation import peaks, simulate
+from recbole_hns.theory.simulation import peaks, simulate
 
 OPTIONS = options(
     n_pos=(PositiveInt, Field(100, le=10**7, description="N+, positives in a ranking")),

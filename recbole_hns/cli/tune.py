@@ -61,14 +61,15 @@ Train and test at every point of a search space, as trials on Ray Tune, and choo
 Writes trials.csv, best.yaml, a figure of every metric over every parameter, a map over every two,
 and each trial's result file.
 
-A search space is a YAML file of parameters of the sampler, the model or the training:
+A search space is a YAML file of parameters of the sampler, the loss, the model or the training:
 
   dns_m: [1, 2, 5, 10]                  # every value, with every value of the other lists
   learning_rate: {{loguniform: [1e-4, 1e-2]}} # drawn; uniform, randint and choice likewise
-  constraints: [dns_m <= candidate_num] # points that break it are left out
+  loss: [bpr, softmax]                  # and similarity, candidate_sharing
 
---KEY=VALUE is any key of RecBole's or of the sampler's, for all trials; given for a parameter of
-the space, it is not searched. So is --config_files="A B", YAML files, under the space.
+A point whose values the sampler or the loss refuses together is left out. --KEY=VALUE is any key of
+RecBole's, the sampler's or the loss's, for all trials; given for a parameter of the space, it is
+not searched. So is --config_files="A B", YAML files, under the space.
 
 Options, with their defaults and what is allowed:
 
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     given = parse(arguments, flags=("resume",))
     values = take(given, OPTIONS)
-    named: Any = {key: given.pop(key, None) for key in ("model", "dataset", "sampler")}
+    named: Any = {key: given.pop(key, None) for key in ("model", "dataset", "sampler", "loss")}
     files = given.pop("config_files", "").split()
     results = tune(**named, **values, config_file_list=files, command_line=given)
     return exit_status(results)

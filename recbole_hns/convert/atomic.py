@@ -23,7 +23,7 @@ def write_parts(
 
     Args:
         interactions: in the order in which they are written.
-        part: ``[n]``, the place of each one's part in :data:`PARTS`.
+        part: ``[n]``, the index of each one's part in :data:`PARTS`.
         folder: where to.
         name: of the data set.
 

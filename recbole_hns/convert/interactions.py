@@ -56,6 +56,6 @@ class Interactions:
 
 
 def some_users_each(user: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-    """Places in ``user``, ``[n]``, such that each user's all come at once, in ascending order."""
+    """Indices into ``user``, ``[n]``, in ascending order, all of a user's at once."""
     for group in range(GROUPS):
         yield np.flatnonzero(user % GROUPS == group)

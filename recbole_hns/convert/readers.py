@@ -128,7 +128,7 @@ def read_mat(path: str, variable: str = "data") -> Interactions:
 def read_csv(path: str) -> Interactions:
     """Read ``user item [rating] [timestamp]`` lines with tabs, commas, semicolons or spaces.
 
-    The first line tells the separator and the number of columns. It is a header if its first
+    The first line gives the separator and the number of columns. It is a header if its first
     column is called as users are, or if its third or fourth is no number. A third column with a
     header that starts with ``time`` is the timestamp.
 
@@ -195,7 +195,7 @@ def _rows(path: str, file: Any, delimiter: str) -> Iterator[tuple[int, list[str]
 
 
 def _text(path: str) -> Any:
-    # bytes that are not UTF-8 are told where they are part of an id, with its line
+    # bytes that are not UTF-8 are reported where they are part of an id, with its line
     return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 

@@ -10,7 +10,7 @@ from recbole_hns.convert.interactions import Interactions, some_users_each
 #: The parts, in the order of their numbers.
 PARTS = ("train", "valid", "test")
 
-#: Share of a user's interactions that is the test part where a source has none.
+#: Fraction of a user's interactions that is the test part where a source has none.
 TEST_SHARE = 0.2
 
 
@@ -19,11 +19,11 @@ def split(interactions: Interactions, validation: float, seed: int) -> NDArray[n
 
     Args:
         interactions: whose test part is kept, or drawn if they have none.
-        validation: share of each user's training part that becomes the validation part.
+        validation: fraction of each user's training part that becomes the validation part.
         seed: of the draws.
 
     Returns:
-        ``[n]``, int8: its part's place in :data:`PARTS`.
+        ``[n]``, int8: its part's index in :data:`PARTS`.
     """
     random = np.random.default_rng(seed)
     user, is_test = interactions.user, interactions.is_test
@@ -41,7 +41,7 @@ def split(interactions: Interactions, validation: float, seed: int) -> NDArray[n
 def held_out(
     user: NDArray[np.int32], share: float, random: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw a share of each user's interactions, rounded (a half upwards), but never all of them.
+    """Draw a fraction of each user's interactions, rounded (a half upwards), but never all of them.
 
     Args:
         user: ``[n]``, codes.

@@ -14,7 +14,8 @@ from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleE
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler, UsedItems, rows
+from recbole_hns.data.eval_sampler import EvalSampler
+from recbole_hns.data.interactions import UsedItems, rows
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -37,7 +38,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
         sampler: of the phase; an item it calls used that is no positive is history.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, sampler: CandidateSampler) -> None:
+    def __init__(self, config: Config, dataset: Dataset, sampler: EvalSampler) -> None:
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         user_num, item_num = dataset.user_num, dataset.item_num

@@ -9,7 +9,7 @@ from recbole.evaluator import AbstractMetric
 from recbole.utils import EvaluatorType
 
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.parameters import Hyperparameter
+from recbole_hns.parameters import Parameter
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Rate = Annotated[float, Gt(0), Le(1)]
 
 #: The config key of the false-positive rates; RecBole's own ``Config`` does not know its default.
-OPAUC_BETAS = Hyperparameter(
-    "opauc_betas", Rate | Annotated[list[Rate], MinLen(1)], [0.01, 0.1, 1.0]
-)
+OPAUC_BETAS = Parameter("opauc_betas", Rate | Annotated[list[Rate], MinLen(1)], [0.01, 0.1, 1.0])
 
 
 def checked_betas(value: Any) -> list[float]:
@@ -38,7 +36,7 @@ def checked_betas(value: Any) -> list[float]:
 
 #: The config keys of LLPAUC's pairs of rates; the defaults are those of its authors' data sets.
 LLPAUC_ALPHAS, LLPAUC_BETAS = (
-    Hyperparameter(name, Rate | Annotated[list[Rate], MinLen(1)], default)
+    Parameter(name, Rate | Annotated[list[Rate], MinLen(1)], default)
     for name, default in (("llpauc_alphas", [0.7, 0.9]), ("llpauc_betas", [0.1, 0.01]))
 )
 

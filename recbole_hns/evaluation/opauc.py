@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_hns.errors import UserError
-
-#: Scores compared at a time: few enough for a CPU's cache, many enough for any other device.
-COMPARED_CPU, COMPARED = 2**18, 2**24
+from recbole_hns.ops import devices
 
 
 @torch.no_grad()
@@ -167,7 +165,7 @@ def _counts(
         ``[len(comparisons), limits]``, float64.
     """
     items = scores.shape[1]
-    size = max(1, (COMPARED_CPU if scores.device.type == "cpu" else COMPARED) // items)
+    size = max(1, devices.pairs_at_once(scores) // items)
     # Sums of floats are vectorised where sums of booleans are not, and float32 holds whole numbers
     # up to 2**24.
     dtype = torch.float32 if items < 2**24 else torch.float64

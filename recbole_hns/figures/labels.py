@@ -4,27 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recbole_hns.config.keys import key_of
 from recbole_hns.results import Run
-
-#: Config keys that say where a run worked and how it was watched, not what it trained.
-NO_SETTINGS = {
-    "checkpoint_dir",
-    "data_path",
-    "eval_batch_size",
-    "eval_step",
-    "gpu_id",
-    "log_wandb",
-    "metric_decimal_place",
-    "metrics",
-    "show_progress",
-    "state",
-    "stopping_step",
-    "topk",
-    "use_gpu",
-    "valid_metric",
-    "valid_metric_bigger",
-    "worker",
-}
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -47,7 +28,8 @@ def _name(run: Run, namesakes: Sequence[Run], shown: Sequence[str]) -> str:
     keys = list(shown)
     # a config ends with the keys of model and sampler, which say the most
     for key in reversed(namesakes[0].config):
-        if key not in NO_SETTINGS and _kinds(namesakes, [*keys, key]) > _kinds(namesakes, keys):
+        tells = _kinds(namesakes, [*keys, key]) > _kinds(namesakes, keys)
+        if tells and key_of(key).names_runs:
             keys.append(key)
     settings = ", ".join(f"{key}={run.config.get(key)}" for key in keys)
     return f"{run.sampler} ({settings})" if settings else run.sampler

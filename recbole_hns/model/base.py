@@ -1,15 +1,15 @@
-"""What the trainer needs of a RecBole model trained pairwise.
+"""What training needs of a RecBole model trained pairwise.
 
 A model's ``calculate_loss`` stays in charge: it runs as RecBole wrote it, with its further terms
-(L2, contrastive, correlation). Only its pairwise loss returns the sampler's loss instead, and an L2
-term sees all of the chosen negatives, their squared norms weighted as in the loss.
+(L2, contrastive, correlation). Only its pairwise loss returns the configured loss instead, and an
+L2 term sees all of the selected negatives, their squared norms weighted as in the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
@@ -17,146 +17,138 @@ from recbole.model.general_recommender.convncf import ConvNCFBPRLoss
 from recbole.model.loss import BPRLoss, EmbLoss
 from torch import Tensor, nn
 
+from recbole_hns.batch import Batch, Negatives
+
 if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
     from recbole.model.abstract_recommender import GeneralRecommender
-
-    from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.sampler.base import Chosen, HardNegativeSampler
-
-#: Loss of each positive, ``[batch]``, from its score ``[batch, 1]``, those of its negatives
-#: ``[batch, M]`` and their weights ``[batch, M]`` (None: 1 / M).
-RowLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 #: A model's loss, or a tuple of parts that are summed, as ``calculate_loss`` returns it.
 Losses = Tensor | tuple[Tensor, ...]
 
+#: Rows whose squared Frobenius norm is the negatives' in an L2 term.
+NegativeRows = Callable[[], Tensor]
 
-class PairwiseModel:
-    """A RecBole model trained pairwise, as the trainer sees it.
+#: Bytes that scoring, selecting and learning take for each pair of a positive and a candidate, with
+#: the sampler and the model that take most.
+PAIR_BYTES = 64
+
+
+class ModelAdapter:
+    """A RecBole model trained pairwise, as the training step sees it.
+
+    A subclass defines :meth:`encode` and :meth:`total` for one kind of model.
 
     Args:
         model: the RecBole model.
+        config: ``similarity``, ``inner`` or ``cosine``, by which training scores, and
+            ``step_memory``, MiB that the candidates of a part of a batch may take.
 
     Attributes:
-        row_bytes: size of an item's embeddings, for samplers that hold those of candidates.
+        models: the RecBole classes that it is for.
+        has_embeddings: whether scores are inner products of the rows of two tables.
+        has_layers: whether these are means over layers, which it can encode one by one.
+        splits: whether a batch can be learned from in parts.
+        summed: whether RecBole sums the pairwise loss over the batch in place of its mean.
+        kept_between_epochs: attributes of the model, beside its parameters, that an epoch leaves
+            to the next, for the checkpoint.
     """
 
-    row_bytes = 0
+    models: ClassVar[tuple[type, ...]] = ()
+    has_embeddings: ClassVar[bool] = False
+    has_layers: ClassVar[bool] = False
+    splits: ClassVar[bool] = False
+    kept_between_epochs: ClassVar[tuple[str, ...]] = ()
 
-    #: of an :class:`~recbole_hns.model.InnerProductModel`, within a step
-    user_table: Any
-    item_table: Any
-    cosine: bool
-
-    def __init__(self, model: GeneralRecommender) -> None:
-        self.model = model
+    def __init__(self, model: GeneralRecommender, config: Mapping[str, Any]) -> None:
+        self.model: Any = model
+        self.similarity = config["similarity"]
+        self.step_memory = config["step_memory"] * 2**20
         # RecBole's BPRLoss is a mean over the batch; ConvNCF's own is a sum.
-        summed = any(isinstance(module, ConvNCFBPRLoss) for module in model.modules())
-        self.reduce = torch.sum if summed else torch.mean
+        self.summed = any(isinstance(module, ConvNCFBPRLoss) for module in model.modules())
 
-    def step(self) -> AbstractContextManager[None]:
-        """Encloses scoring and loss of one batch, which may share work."""
-        raise NotImplementedError
+    @classmethod
+    def knows(cls, model: type[GeneralRecommender]) -> bool:
+        """Whether the model is one of :attr:`models`, or a subclass that scores in the same way."""
+        known: Any = next((known for known in cls.models if issubclass(model, known)), None)
+        return known is not None and model.predict is known.predict
 
-    def scores(
-        self, user: Tensor, pos_item: Tensor, items: Tensor | None, candidates: CandidateSampler
-    ) -> tuple[Tensor, Tensor]:
-        """Scores of positives and candidates, to be called without gradient.
+    @classmethod
+    def check(cls, config: Config, dataset: Dataset) -> None:
+        """See, before the model is made, that it can be.
+
+        Raises:
+            UserError: if it needs what is not installed, or a hyperparameter does not fit the data.
+        """
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch, ``epoch`` being counted from 0."""
+
+    def active(self, losses: tuple[Tensor, ...], epoch: int) -> tuple[Tensor, ...]:
+        """The parts of the loss that an epoch trains with; default all."""
+        return losses
+
+    def encode(self, layers: bool = False) -> AbstractContextManager[Any]:
+        """Encode users and items once for all that happens inside the context.
 
         Args:
-            user: ``[batch]``, int64.
-            pos_item: ``[batch]``, int64.
-            items: candidates, ``[batch, N]``, or ``[1, N]`` if all rows share them, int64; None
-                for all items.
-            candidates: tells which items are no negatives; where ``items`` is None, these score
-                minus infinity.
+            layers: whether every layer is wanted; only where :attr:`has_layers`.
 
         Returns:
-            ``[batch, 1]`` and ``[batch, N]``, N being the number of items if ``items`` is None.
+            A context with what :class:`~recbole_hns.batch.Encoded` describes; with ``layers``, an
+            object with ``layers``.
         """
         raise NotImplementedError
 
-    def score(self, user: Tensor, items: Tensor | None, candidates: CandidateSampler) -> Tensor:
-        """Scores of any users' candidates, inside :meth:`step`, without effect on it.
-
-        Args:
-            user: ``[batch]``, int64.
-            items: as in :meth:`scores`.
-            candidates: as in :meth:`scores`.
-
-        Returns:
-            ``[batch, N]``.
-        """
-        raise NotImplementedError
-
-    def loss(
+    def total(
         self,
-        user: Tensor,
-        pos_item: Tensor,
-        items: Tensor | None,
-        weight: Tensor | None,
-        row_loss: RowLoss,
+        encoded: Any,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
     ) -> Losses:
-        """The model's loss with the sampler's in place of its pairwise part.
+        """The model's loss with ``loss`` in place of its pairwise part.
 
         Args:
-            user: ``[batch]``, int64.
-            pos_item: ``[batch]``, int64.
-            items: the chosen negatives, ``[batch, M]`` or ``[1, M]``, int64; None for all items.
-            weight: their weights, ``[batch, M]``; None is 1 / M.
-            row_loss: the sampler's loss.
+            encoded: what :meth:`encode` gave, its context still open.
+            batch: the whole batch.
+            loss: the configured loss, averaged over the batch, a scalar.
+            negatives: the negatives of the whole batch, for an L2 term; None where it was learned
+                from in parts, or where the negatives are no items.
+            negative_rows: the rows for an L2 term where ``negatives`` is None.
 
         Returns:
             What the model's ``calculate_loss`` returns.
         """
         raise NotImplementedError
 
-    def learn(
-        self,
-        user: Tensor,
-        pos_item: Tensor,
-        size: int,
-        candidates: CandidateSampler,
-        sampler: HardNegativeSampler,
-    ) -> tuple[Losses, Tensor]:
-        """Choose the negatives of a batch and compute the loss.
-
-        A model that can has the negatives of ``size`` positives in memory at a time.
+    def rows_by_weight(self, encoded: Any, item_weight: Any) -> NegativeRows:
+        """Rows for an L2 term, from the weight of each item; where :attr:`splits`.
 
         Args:
-            user: ``[batch]``, int64.
-            pos_item: ``[batch]``, int64.
-            size: positives in a part.
-            candidates: what the sampler draws from.
-            sampler: chooses; its parameters get their gradient.
-
-        Returns:
-            What the model's ``calculate_loss`` returns, and ``[2]``, float64: the sums of the
-            chosen negatives' scores, weighted, and of the positives'.
+            encoded: what :meth:`encode` gave.
+            item_weight: sum of the weights that each item has as a negative, ``[item_num]``.
         """
-        items, weight, sums = self.choose(user, pos_item, candidates, sampler)
-        return self.loss(user, pos_item, items, weight, sampler.loss), sums
+        raise NotImplementedError
 
-    @torch.no_grad()
-    def choose(
-        self,
-        user: Tensor,
-        pos_item: Tensor,
-        candidates: CandidateSampler,
-        sampler: HardNegativeSampler,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """The negatives of a batch, ``[batch, M]``, their weights, and the two sums."""
-        chosen = sampler.choose(user, pos_item, candidates, self)
-        self._keep(chosen)
-        items, weight, pos_scores, scores = chosen
-        if weight is None:
-            scores = scores.mean(dim=1)
-        else:
-            scores = torch.where(weight > 0, scores * weight, 0).sum(dim=1)
-        return items, weight, score_sums(pos_scores, scores)
+    def pairs_in_memory(self, rows_per_pair: int = 0) -> int:
+        """Pairs of a positive and a candidate that ``step_memory`` has room for.
 
-    def _keep(self, chosen: Chosen) -> None:
-        """Called with the chosen negatives, whose scores the loss may need not compute again."""
+        Args:
+            rows_per_pair: tensors of the size of all candidates' embeddings that are held at a
+                time.
+        """
+        return self.step_memory // (PAIR_BYTES + rows_per_pair * self.row_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an item's embeddings, all layers together."""
+        return 0
+
+    def _reduced(self, loss: Tensor, batch: Batch) -> Tensor:
+        return loss * batch.size if self.summed else loss
 
     def _interaction(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> Interaction:
         model = self.model
@@ -164,8 +156,14 @@ class PairwiseModel:
             {model.USER_ID: user, model.ITEM_ID: pos_item, model.NEG_ITEM_ID: neg_item}
         )
 
-    def _pairwise_losses(self) -> list[nn.Module]:
-        return [module for module in self.model.modules() if is_pairwise_loss(module)]
+    @contextmanager
+    def _pairwise_loss(self, forward: Callable[..., Tensor]) -> Iterator[None]:
+        """Have every pairwise loss of the model return ``forward(pos_scores, neg_scores)``."""
+        with ExitStack() as stack:
+            for module in self.model.modules():
+                if is_pairwise_loss(module):
+                    stack.enter_context(replaced(module, "forward", forward))
+            yield
 
     @contextmanager
     def _emb_loss(self, forward: Callable[..., Tensor]) -> Iterator[None]:
@@ -178,9 +176,11 @@ class PairwiseModel:
             yield
 
 
-def score_sums(pos_scores: Tensor, scores: Tensor) -> Tensor:
-    """Sums of the negatives' and of the positives' scores, ``[2]``, float64."""
-    return torch.stack([scores.double().sum(), pos_scores.double().sum()])
+def excluding(neg: Tensor, negatives: Negatives) -> Tensor:
+    """Scores with minus infinity for what is no negative, where no weights say so."""
+    if negatives.excluded is None:
+        return neg
+    return neg.index_put(negatives.excluded, neg.new_tensor(-torch.inf))
 
 
 def is_pairwise_loss(module: nn.Module) -> bool:
@@ -196,3 +196,13 @@ def replaced(target: object, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         delattr(target, name)
+
+
+def full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:
+    """``propagate`` without mixed precision, in which sparse products have no backward pass."""
+
+    def forward(*graph: Any) -> Any:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return propagate(*graph)
+
+    return forward

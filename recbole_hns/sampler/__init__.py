@@ -1,59 +1,19 @@
 """Samplers, one file each; importing this package registers them."""
 
-from recbole_hns.sampler import (
-    adasir,
-    ahns,
-    ans,
-    aobpr,
-    cuco,
-    dens,
-    dns,
-    dns_mn,
-    irgan,
-    kernel,
-    mixgcf,
-    pns,
-    pris,
-    rns,
-    softmax,
-    softmax_v,
-    srns,
-    ssm,
-    warp,
-)
-from recbole_hns.sampler.base import (
-    SAMPLERS,
-    HardNegativeSampler,
-    Negatives,
-    register_sampler,
-    sampler_class,
-)
+import importlib
+import pkgutil
+
+from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.layered import LayeredSampler
+from recbole_hns.sampler.registry import SAMPLERS, register_sampler, sampler_class
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "SAMPLERS",
     "HardNegativeSampler",
     "LayeredSampler",
-    "Negatives",
-    "adasir",
-    "ahns",
-    "ans",
-    "aobpr",
-    "cuco",
-    "dens",
-    "dns",
-    "dns_mn",
-    "irgan",
-    "kernel",
-    "mixgcf",
-    "pns",
-    "pris",
     "register_sampler",
-    "rns",
     "sampler_class",
-    "softmax",
-    "softmax_v",
-    "srns",
-    "ssm",
-    "warp",
 ]

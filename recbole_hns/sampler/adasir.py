@@ -8,9 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.base import Count, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 from recbole_hns.sampler.softmax import softmax_weight
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ class AdaSIR(HardNegativeSampler):
 
     Before an epoch's first batch each user draws A items from q, weights them by
     v = softmax(r_ua - log q_a) over these A and resamples S of them with replacement by v. In the
-    first epoch they are the pool; later each of the pool's S places is filled by one draw, with
-    replacement, from the old pool and the new S. Items keep their v. A positive takes N places of
+    first epoch they are the pool; later each of the pool's S slots is filled by one draw, with
+    replacement, from the old pool and the new S. Items keep their v. A positive takes N slots of
     its user's pool, uniformly and with replacement.
 
     ``adasir_correction`` says how v enters the weights: ``program`` multiplies by it, as the
@@ -45,6 +47,8 @@ class AdaSIR(HardNegativeSampler):
     Raises:
         UserError: if S > A or N > S.
     """
+
+    can_share = False
 
     candidate_num: Count = Field(5, description="N, candidates per positive, of the pool")
     candidate_distribution: Literal["uniform", "popularity"] = Field(
@@ -70,7 +74,6 @@ class AdaSIR(HardNegativeSampler):
             raise UserError.of(
                 "candidate_num", self.candidate_num, f"must be <= adasir_pool_size={size}"
             )
-        self._due = False
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the pools."""
@@ -79,43 +82,39 @@ class AdaSIR(HardNegativeSampler):
         self.register_buffer("pool_log_v", torch.zeros(size, dtype=torch.float32))
         self.register_buffer("filled", torch.tensor(False))
 
-    def start_epoch(self, epoch: int) -> None:
-        """Note whether the pools are to be refreshed."""
-        super().start_epoch(epoch)
-        self._due = epoch % self.adasir_refresh == 0 or not self.filled
-
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
-        """Take N places of each user's pool, after a refresh if one is due."""
-        # here, where the model has propagated, and not before the batch, where it would once more
-        if self._due:
-            self._refresh(candidates)
-        shape = len(user), self.candidate_num
-        place = torch.randint(self.adasir_pool_size, shape, device=user.device)
-        place += (user * self.adasir_pool_size).unsqueeze(1)
-        log_v = self.pool_log_v.view(-1)[place]
-        self._log_q = {"program": -log_v, "none": None, "inverse": log_v}[self.adasir_correction]
-        return self.pool.view(-1)[place].long()
-
-    def _refresh(self, candidates: CandidateSampler) -> None:
-        self._due = False
+    def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
+        """Refresh the users' pools where it is time."""
+        if epoch % self.adasir_refresh and self.filled:
+            return
         users = torch.arange(len(self.pool), device=self.pool.device)
         for user in users.split(max(1, REFRESH_PAIRS // self.adasir_sample_size)):
-            items, log_v = self._resample(candidates, user)
+            items, log_v = self._resample(user, encoded, pool)
             if self.filled:
                 both = 2 * self.adasir_pool_size
-                place = torch.randint(both, items.shape, device=items.device)
-                items = torch.cat([self.pool[user].long(), items], dim=1).gather(1, place)
-                log_v = torch.cat([self.pool_log_v[user], log_v], dim=1).gather(1, place)
+                slot = torch.randint(both, items.shape, device=items.device)
+                items = torch.cat([self.pool[user].long(), items], dim=1).gather(1, slot)
+                log_v = torch.cat([self.pool_log_v[user], log_v], dim=1).gather(1, slot)
             self.pool[user] = items.int()
             self.pool_log_v[user] = log_v
         self.filled.fill_(True)
 
-    def _resample(self, candidates: CandidateSampler, user: Tensor) -> tuple[Tensor, Tensor]:
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """Take N slots of each user's pool."""
+        shape = len(part.user), self.candidate_num
+        slot = torch.randint(self.adasir_pool_size, shape, device=part.user.device)
+        slot += (part.user * self.adasir_pool_size).unsqueeze(1)
+        log_v = self.pool_log_v.view(-1)[slot]
+        log_q = {"program": -log_v, "none": None, "inverse": log_v}[self.adasir_correction]
+        return Candidates(self.pool.view(-1)[slot].long(), log_q=log_q)
+
+    def _resample(
+        self, user: Tensor, encoded: Encoded, pool: NegativePool
+    ) -> tuple[Tensor, Tensor]:
         """S items of each user and their log v, both ``[users, S]``."""
-        items = candidates.draw(user, self.adasir_sample_size)
-        scores = self.model.score(user, items, candidates).float()
+        items = pool.draw(user, self.adasir_sample_size)
+        scores = encoded.user_scores(user, items).float()
         if self.candidate_distribution == "popularity":
-            scores = scores - candidates.log_mass(items)
+            scores = scores - pool.log_mass(items)
         log_v = torch.log_softmax(scores, dim=1)
         mass = log_v.exp().cumsum(dim=1)
         shape = len(user), self.adasir_pool_size
@@ -123,6 +122,6 @@ class AdaSIR(HardNegativeSampler):
         picked = torch.searchsorted(mass, position, right=True).clamp_(max=mass.shape[1] - 1)
         return items.gather(1, picked), log_v.gather(1, picked)
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Weight every candidate by its importance."""
-        return Negatives(index=None, weight=softmax_weight(scores, 1.0, self._log_q))
+        return Selection(weight=softmax_weight(scores.neg, 1.0, candidates.log_q))

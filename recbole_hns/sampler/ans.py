@@ -9,14 +9,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from recbole_hns.sampler.base import register_sampler
-from recbole_hns.sampler.layered import LayeredSampler, Learnt, pool
+from recbole_hns.batch import Batch, Scores
+from recbole_hns.data import NegativePool
+from recbole_hns.sampler.layered import (
+    EncodedLayers,
+    LayeredLosses,
+    LayeredSampler,
+    mean_over_layers,
+)
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
-    from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.model.layered import Layers
+    from recbole_hns.sampler.layered import LossFunction
 
 #: The margin is sigmoid(1 / x); x is not taken nearer to 0 than this, keeping its sign.
 SMALLEST = 1e-6
@@ -34,7 +40,7 @@ class ANS(LayeredSampler):
     - augmented candidate n'_j = e_j + c m_j sign(p_e - n_e) * xi / |xi|.
 
     The candidate of the largest <e_u, n'_j> + eps (<e_u, n'_j> - <e_u, e_j>) is chosen, and its
-    n'_j is the negative of this layer, in the BPR loss and in an L2 term. Three terms over all
+    n'_j is the negative of this layer, in the loss and in an L2 term. Three terms over all
     candidates are added, gamma (C1 + C2 + C3): C1, the mean over layers of
     log(1 + sum_j exp(<e_u, n_e> - <e_u, n_h>)); C2, the mean of |n_h - p_h + 1e-6|; C3, the mean
     over candidates of |p_e * n_e|, summed over layers. Sign and choice carry no gradient.
@@ -61,14 +67,14 @@ class ANS(LayeredSampler):
         self.item_gate = nn.Linear(dim, dim)
         self.margin = nn.Linear(dim, 1)
 
-    def learn(
-        self, layers: Layers, user: Tensor, pos_item: Tensor, candidates: CandidateSampler
-    ) -> Learnt:
-        """As the base class says."""
-        items = self.draw(candidates, user)
-        assert items is not None  # candidate_num is a number
-        user_e = layers.users(user)
-        positive = layers.items(pos_item.unsqueeze(1))  # [H, batch, 1, dim]
+    def batch_losses(
+        self, part: Batch, encoded: EncodedLayers, pool: NegativePool, loss: LossFunction
+    ) -> LayeredLosses:
+        """Draw, choose and compute the loss."""
+        layers = encoded.layers
+        items = pool.draw(part.user, self.candidate_num)
+        user_e = layers.users(part.user)
+        positive = layers.items(part.pos_item.unsqueeze(1))  # [H, batch, 1, dim]
         raw = layers.items(items)  # [H, batch, N, dim]
         gate = torch.sigmoid(self.item_gate(raw) * self.user_gate(user_e).unsqueeze(2))
         product, difference = positive * raw, positive - raw
@@ -83,23 +89,24 @@ class ANS(LayeredSampler):
             index = (_scores(user_e, raw) + (1 + self.ans_eps) * gain).argmax(dim=2, keepdim=True)
         rows = index.unsqueeze(3).expand(-1, -1, -1, raw.shape[3])
         picked, direction, length = (
-            tensor.gather(2, place).squeeze(2)
-            for tensor, place in ((raw, rows), (direction, rows), (length, index))
+            tensor.gather(2, column).squeeze(2)
+            for tensor, column in ((raw, rows), (direction, rows), (length, index))
         )
         negative = picked + length.unsqueeze(2) * direction
 
-        pooled = pool(user_e)
-        pos_scores = (pooled * pool(positive.squeeze(2))).sum(dim=1, keepdim=True)
-        scores = (pooled * pool(negative)).sum(dim=1, keepdim=True)
-        losses = self.loss(pos_scores, scores, None)
+        query = mean_over_layers(user_e)
+        pos = (query * mean_over_layers(positive.squeeze(2))).sum(dim=1, keepdim=True)
+        neg = (query * mean_over_layers(negative)).sum(dim=1, keepdim=True)
+        scores = Scores(pos, neg)
+        value = self._loss_of(scores, part, loss)
         if self.ans_gamma:
             easier = _scores(user_e, raw - 2 * raw * gate)
             c1 = torch.logsumexp(F.pad(easier, (1, 0)), dim=2).mean(dim=0)
             apart = torch.linalg.vector_norm(1e-6 - difference * gate, dim=3)
             alike = torch.linalg.vector_norm(product * (1 - gate).square(), dim=3)
             terms = c1 + apart.mean(dim=(0, 2)) + alike.sum(dim=0).mean(dim=1)
-            losses = losses + self.ans_gamma * terms
-        return Learnt(losses, negative[0], pos_scores, scores)
+            value = value + self.ans_gamma * terms.sum() / part.size
+        return LayeredLosses(value, negative[0], scores)
 
     def noise(self, embeddings: Tensor) -> Tensor:
         """Draw xi, of the shape of ``embeddings``."""

@@ -9,8 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
@@ -32,16 +34,17 @@ class AOBPR(HardNegativeSampler):
     Rankings and s_f are taken at the start and again whenever n ln n negatives were drawn. Needs
     embeddings, which are the propagated ones in graph models.
 
-    Source: Rendle & Freudenthaler, WSDM 2014, as secondary sources tell it. Programs differ: some
+    Source: Rendle & Freudenthaler, WSDM 2014, as secondary sources give it. Programs differ: some
     have the variance for s_f, some do not repeat draws; librec's shipped lambda is multiplied by n
     and so has no effect.
     """
 
+    needs = "embeddings"
+    can_share = False
+
     candidate_num: Literal[1] = Field(1, description="one negative is drawn")
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
     aobpr_lambda: float = Field(500.0, gt=0, description="lambda, in ranks; smaller is harder")
-
-    needs = "embeddings"
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Nothing is ranked yet."""
@@ -57,9 +60,9 @@ class AOBPR(HardNegativeSampler):
         """Go on with those of a checkpoint."""
         self._state = state
 
-    def start_batch(self, user: Tensor, pos_item: Tensor) -> None:
-        """Rank the items anew where it is time."""
-        table = self.model.item_table.detach()[1:]  # without the padding id
+    def _rank(self, table: Tensor, num: int) -> None:
+        """Rank the items anew where it is time, before ``num`` draws."""
+        table = table.detach()[1:]  # without the padding id
         if self._state["drawn"] >= len(table) * math.log(len(table)):
             table = table.t().float().contiguous()
             self._state = {
@@ -67,25 +70,27 @@ class AOBPR(HardNegativeSampler):
                 "ranking": (table.argsort(dim=1, descending=True) + 1).int(),
                 "deviation": table.std(dim=1),
             }
-        self._state["drawn"] += len(user)
+        self._state["drawn"] += num
 
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
-        """Draw one negative for each user."""
-        user_e = self.model.user_table.detach().index_select(0, user).float()
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """Draw one negative for each row."""
+        user = part.user
+        self._rank(encoded.item_table, len(user))
+        user_e = encoded.user_table.detach().index_select(0, user).float()
         mass = (user_e.abs() * self._state["deviation"]).double().cumsum(dim=1)
         total = mass[:, -1:]
         every = torch.arange(1, mass.shape[1] + 1, dtype=mass.dtype, device=user.device)
         mass = torch.where((total > 0) & total.isfinite(), mass, every)
         item = self._propose(user_e, mass)
-        row = candidates.is_used(user, item).nonzero().squeeze(1)
+        row = pool.is_used(user, item).nonzero().squeeze(1)
         for _ in range(ROUNDS - 1):
             if not len(row):
                 break
             item[row] = self._propose(user_e[row], mass[row])
-            row = row[candidates.is_used(user[row], item[row])]
+            row = row[pool.is_used(user[row], item[row])]
         else:
-            item[row] = candidates.draw(user[row], 1).squeeze(1)
-        return item.unsqueeze(1)
+            item[row] = pool.draw(user[row], 1).squeeze(1)
+        return Candidates(item.unsqueeze(1))
 
     def _propose(self, user_e: Tensor, mass: Tensor) -> Tensor:
         """One item a row, ``[rows]``; ``mass`` sums up what p(f|u) is proportional to."""
@@ -97,9 +102,9 @@ class AOBPR(HardNegativeSampler):
         rank = torch.where(user_e.gather(1, factor) > 0, rank, n - 1 - rank)
         return ranking[factor, rank].squeeze(1).long()
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Take the one that was drawn."""
-        return Negatives(index=None)
+        return Selection()
 
 
 def truncated_geometric(scale: float, n: int, shape: torch.Size, device: torch.device) -> Tensor:

@@ -4,11 +4,10 @@ import math
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.sampler.base import Count, register_sampler
+from recbole_hns.sampler.base import Count
 from recbole_hns.sampler.dns import DNS
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("cuco")
@@ -27,6 +26,9 @@ class CuCo(DNS):
     """
 
     candidate_num: Count = Field(32, description="N, the most candidates per positive")
+    candidate_distribution: Literal["uniform", "popularity"] = Field(
+        "uniform", description="distribution that candidates are drawn from"
+    )
     cuco_epochs: Count = Field(100, description="T, epochs of the schedule")
     cuco_direction: Literal["hard_to_easy", "easy_to_hard"] = Field(
         "hard_to_easy", description="from N candidates to 1, or from few to N"
@@ -34,19 +36,11 @@ class CuCo(DNS):
     cuco_power: float = Field(1.0, gt=0, description="power of the schedule; 1 is linear")
 
     @property
-    def candidates_now(self) -> int:
+    def num_drawn(self) -> int:
         """N_t of the epoch under way."""
         if self.cuco_direction == "hard_to_easy":
-            share = max(self.cuco_epochs - self.epoch, 0) / self.cuco_epochs
+            fraction = max(self.cuco_epochs - self.epoch, 0) / self.cuco_epochs
         else:
-            share = min(self.epoch + 1, self.cuco_epochs) / self.cuco_epochs
+            fraction = min(self.epoch + 1, self.cuco_epochs) / self.cuco_epochs
         # what rounding leaves just below a whole number is that number
-        return max(1, math.floor(self.candidate_num * share**self.cuco_power + 1e-9))
-
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
-        """Draw N_t candidates."""
-        return candidates.draw(user, self.candidates_now)
-
-    def scored_num(self, item_num: int) -> int:
-        """N_t."""
-        return self.candidates_now
+        return max(1, math.floor(self.candidate_num * fraction**self.cuco_power + 1e-9))

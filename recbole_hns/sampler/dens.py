@@ -9,16 +9,23 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from recbole_hns.batch import Batch, Scores
+from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
-from recbole_hns.model.scores import list_scores
-from recbole_hns.sampler.base import register_sampler
-from recbole_hns.sampler.layered import LayeredSampler, Learnt, pool
+from recbole_hns.ops.list_scores import list_scores
+from recbole_hns.sampler.layered import (
+    EncodedLayers,
+    LayeredLosses,
+    LayeredSampler,
+    mean_over_layers,
+)
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
-    from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.model.layered import Layers
+    from recbole_hns.ops.tables import Layers
+    from recbole_hns.sampler.layered import LossFunction
 
 #: Numbers in the tensor of candidate embeddings that gates are applied to at a time; so many stay
 #: in a processor's cache.
@@ -36,8 +43,8 @@ class DENS(LayeredSampler):
 
     the four W being linear layers with bias, shared by the layers of the model. At each layer the
     candidate of the largest (1 - A) <e_u, n_ir> - A <e_u, n_r> is chosen, and all of its e_j is the
-    negative, so that layers of different items may be combined. To the BPR loss is added gamma / 4
-    times the sum of four terms, with the scores <pool(e_u), pool(part)> and s(x) = log(1 + exp(x)):
+    negative, so that layers of different items may be combined. To the loss is added gamma / 4
+    times the sum of four terms, with the scores <mean(e_u), mean(part)> and s(x) = log(1 + exp(x)):
     s(p_ir - p_r) + s(n_r - n_ir) + s(n_r - p_r) + s(p_ir - n_ir). They train gates and embeddings.
     An L2 term sees the rows of layer 0, and no gates.
 
@@ -75,25 +82,25 @@ class DENS(LayeredSampler):
         self.candidate_gate = nn.Linear(dim, dim)
         self.relevant_gate = nn.Linear(dim, dim)
 
-    def learn(
-        self, layers: Layers, user: Tensor, pos_item: Tensor, candidates: CandidateSampler
-    ) -> Learnt:
-        """As the base class says."""
-        user_e = layers.users(user)
-        items = self.draw(candidates, user)
-        assert items is not None  # candidate_num is a number
+    def batch_losses(
+        self, part: Batch, encoded: EncodedLayers, pool: NegativePool, loss: LossFunction
+    ) -> LayeredLosses:
+        """Draw, choose and compute the loss."""
+        layers = encoded.layers
+        user_e = layers.users(part.user)
+        items = pool.draw(part.user, self.candidate_num)
         with torch.no_grad():
-            picked = self.pick(layers, user_e, pos_item, items)
-        positive, negative = layers.pairs(pos_item, picked).unbind(dim=1)
+            picked = self.pick(layers, user_e, part.pos_item, items)
+        positive, negative = layers.pairs(part.pos_item, picked).unbind(dim=1)
         p_r, n_r = self.relevant(user_e, positive, negative)
 
-        parts = torch.stack([pool(part) for part in (positive, p_r, negative, n_r)])
-        pos_scores, p_r, scores, n_r = (parts * pool(user_e)).sum(dim=2)
-        p_ir, n_ir = pos_scores - p_r, scores - n_r
+        means = torch.stack([mean_over_layers(each) for each in (positive, p_r, negative, n_r)])
+        pos, p_r, neg, n_r = (means * mean_over_layers(user_e)).sum(dim=2)
+        p_ir, n_ir = pos - p_r, neg - n_r
         differences = torch.stack([p_ir - p_r, n_r - n_ir, n_r - p_r, p_ir - n_ir])
-        losses = self.loss(pos_scores.unsqueeze(1), scores.unsqueeze(1), None)
-        losses = losses + self.dens_gamma * F.softplus(differences).mean(dim=0)
-        return Learnt(losses, negative[0], pos_scores, scores)
+        scores = Scores(pos.unsqueeze(1), neg.unsqueeze(1))
+        gates = self.dens_gamma * F.softplus(differences).mean(dim=0).sum() / part.size
+        return LayeredLosses(self._loss_of(scores, part, loss) + gates, negative[0], scores)
 
     def relevant(self, user_e: Tensor, pos_e: Tensor, neg_e: Tensor) -> tuple[Tensor, Tensor]:
         """The relevant parts p_r and n_r, each of the shape of its embeddings, ``[..., dim]``."""

@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
+from recbole_hns.batch import Batch, Candidates, Scores, Selection
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("dns_mn")
@@ -17,7 +18,9 @@ class DNSMN(HardNegativeSampler):
     With ``dns_mode: mean`` each of them has weight 1/M; with ``draw`` one of them, taken at
     random, is the negative, the form in which the AHNS paper used it as a baseline. By Theorem 1
     it optimises OPAUC(beta) at beta = M/N, so ``opauc_beta`` sets M = beta N, rounded. With
-    ``candidate_num: all``, N is each user's number of negatives, and so M is each user's own.
+    ``candidate_num: all`` or ``candidate_distribution: in_batch``, N is each row's number of
+    negatives, and so M is each row's own. Where candidates are shared and fewer than M of them
+    are negatives of a row, all of these are used.
 
     Raises:
         UserError: if M > N, or if ``opauc_beta`` < 1/N.
@@ -39,6 +42,9 @@ class DNSMN(HardNegativeSampler):
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         num, beta = self.candidate_num, self.opauc_beta
+        if self.candidate_distribution == "in_batch":
+            num = "all"  # of the batch, whatever candidate_num is
+        self._num_varies = num == "all"
         if beta is not None:
             if num != "all":
                 if beta * num < 1:
@@ -51,21 +57,23 @@ class DNSMN(HardNegativeSampler):
             allowed = f"must be <= candidate_num={num}; it is {default} unless set"
             raise UserError.of("dns_m", self.dns_m, allowed)
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Choose the M highest-scored candidates, or one of them at random."""
-        if self.candidate_num == "all":
-            num = (scores > -torch.inf).sum(dim=1, keepdim=True)
-            m = self.dns_m if self.opauc_beta is None else torch.round(self.opauc_beta * num).long()
-            m = torch.clamp(torch.as_tensor(m, device=scores.device), min=1).minimum(num)
+        neg, excludes = scores.neg, candidates.excluded is not None
+        m, largest = torch.tensor(self.dns_m, device=neg.device), self.dns_m
+        if excludes:
+            # negatives among a row's candidates, which may be fewer than M
+            num = (neg > -torch.inf).sum(dim=1, keepdim=True)
+            if self._num_varies and self.opauc_beta is not None:
+                m = torch.round(self.opauc_beta * num).long()
+            m = m.minimum(num).clamp(min=1)
             largest = int(m.max())
-        else:
-            m, largest = torch.tensor(self.dns_m, device=scores.device), self.dns_m
-        index = scores.topk(largest, dim=1, sorted=self.candidate_num == "all").indices
+        columns = neg.topk(largest, dim=1, sorted=excludes).indices
         if self.dns_mode == "draw":
-            pick = (torch.rand(len(scores), 1, device=scores.device) * m).long()
+            pick = (torch.rand(len(neg), 1, device=neg.device) * m).long()
             # a product just below m may round up to it
-            return Negatives(index=index.gather(1, pick.minimum(m - 1)))
-        if self.candidate_num == "all":
-            inside = torch.arange(largest, device=scores.device) < m
-            return Negatives(index, weight=inside.to(scores.dtype) / m)
-        return Negatives(index)
+            return Selection(columns.gather(1, pick.minimum(m - 1)))
+        if excludes:
+            inside = torch.arange(largest, device=neg.device) < m
+            return Selection(columns, weight=inside.to(neg.dtype) / m)
+        return Selection(columns)

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from recbole_hns.data.candidates import rows
-from recbole_hns.sampler.base import Chosen, HardNegativeSampler, register_sampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
+from recbole_hns.data.interactions import rows
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
-
-    from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.model.base import PairwiseModel
 
 #: Of the generator's Adam.
 LEARNING_RATE = 1e-3
@@ -53,11 +53,13 @@ class IRGAN(HardNegativeSampler):
     cycle fits the usual number of epochs.
     """
 
+    can_share = False
+
     candidate_num: Literal[1] = Field(1, description="one negative is drawn")
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed; not used")
     irgan_temperature: float = Field(0.2, gt=0, description="temperature of the negatives' draws")
     irgan_mix: float = Field(
-        0.2, ge=0, lt=1, description="share of positives in the draws the generator learns from"
+        0.2, ge=0, lt=1, description="fraction of positives in the draws the generator learns from"
     )
     irgan_cycle: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
         [5, 2], description="epochs of the model, and passes of the generator that follow"
@@ -91,45 +93,45 @@ class IRGAN(HardNegativeSampler):
         self.optimizer.load_state_dict(state["optimizer"])
         self.negatives = state["negatives"]
 
-    def refresh(self, model: PairwiseModel, candidates: CandidateSampler, pairs: int) -> None:
+    def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """At the end of a cycle train the generator, and draw negatives for the next."""
-        turn, passes = self.irgan_cycle
-        if self.epoch % turn:
+        length, passes = self.irgan_cycle
+        if epoch % length:
             return
-        offset = candidates.tables(self.generator_user.device).offset
+        offset = pool.tables(self.generator_user.device).offset
         users = offset.diff().nonzero().squeeze(1)
-        size = pairs // candidates.item_num + 1
-        if self.epoch:
-            with model.step():
-                for _ in range(passes):
-                    order = users[torch.randperm(len(users)).to(users.device)]
-                    for batch in order.split(min(size, USERS)):
-                        self._update(batch, model, candidates)
-        drawn = [self.draw_negatives(batch, candidates) for batch in users.split(size)]
+        size = encoded.pairs_in_memory // pool.item_num + 1
+        if epoch:
+            for _ in range(passes):
+                order = users[torch.randperm(len(users)).to(users.device)]
+                for batch in order.split(min(size, USERS)):
+                    self._update(batch, encoded, pool)
+        drawn = [self.draw_negatives(batch, pool) for batch in users.split(size)]
         self.negatives = torch.cat(drawn).int()
 
-    def choose(
-        self, user: Tensor, pos_item: Tensor, candidates: CandidateSampler, model: PairwiseModel
-    ) -> Chosen:
-        """Take the negative that the generator drew for each pair in this cycle."""
-        assert self.negatives is not None  # since the first refresh
-        known = candidates.tables(user.device).pair
-        entry = torch.searchsorted(known, user * candidates.item_num + pos_item)
-        items = self.negatives[entry].long().unsqueeze(1)
-        return Chosen(items, None, *model.scores(user, pos_item, items, candidates))
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """The negative that the generator drew for each pair in this cycle."""
+        assert self.negatives is not None  # since the first epoch started
+        known = pool.tables(part.user.device).pair
+        entry = torch.searchsorted(known, part.user * pool.item_num + part.pos_item)
+        return Candidates(self.negatives[entry].long().unsqueeze(1))
 
-    def draw_negatives(self, user: Tensor, candidates: CandidateSampler) -> Tensor:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
+        """Take the one that was drawn."""
+        return Selection()
+
+    def draw_negatives(self, user: Tensor, pool: NegativePool) -> Tensor:
         """Draw a negative for each interaction of users.
 
         Args:
             user: ``[batch]``, int64, ascending.
-            candidates: tells the interactions.
+            pool: knows the interactions.
 
         Returns:
             Item ids, one for every item of the first user, then of the second, ...
         """
-        logits = candidates.exclude(user, self.generator_scores(user) / self.irgan_temperature)
-        row, _ = self._interactions(user, candidates)
+        logits = pool.exclude(user, self.generator_scores(user) / self.irgan_temperature)
+        row, _ = self._interactions(user, pool)
         return draw_rows(torch.softmax(logits.double(), dim=1), row)
 
     def generator_scores(self, user: Tensor) -> Tensor:
@@ -138,20 +140,24 @@ class IRGAN(HardNegativeSampler):
         padding = torch.arange(scores.shape[1], device=scores.device) == 0
         return scores.masked_fill(padding, -torch.inf)
 
-    def proposal(self, log_p: Tensor, user: Tensor, candidates: CandidateSampler) -> Tensor:
+    def proposal(self, log_p: Tensor, user: Tensor, pool: NegativePool) -> Tensor:
         """p', ``[batch, item_num]``, from log p of the same shape."""
-        row, item = self._interactions(user, candidates)
-        share = self.irgan_mix / torch.bincount(row, minlength=len(user))[row].to(log_p.dtype)
-        return ((1 - self.irgan_mix) * log_p.exp()).index_put((row, item), share, accumulate=True)
+        row, item = self._interactions(user, pool)
+        fraction = self.irgan_mix / torch.bincount(row, minlength=len(user))[row].to(log_p.dtype)
+        return ((1 - self.irgan_mix) * log_p.exp()).index_put(
+            (row, item), fraction, accumulate=True
+        )
 
-    def _update(self, user: Tensor, model: PairwiseModel, candidates: CandidateSampler) -> None:
+    def _update(self, user: Tensor, encoded: Encoded, pool: NegativePool) -> None:
         self.optimizer.zero_grad()  # from its first use on, the tables require gradient
         with torch.enable_grad():
             log_p = torch.log_softmax(self.generator_scores(user), dim=1)
-        proposal = self.proposal(log_p.detach(), user, candidates)
-        row, positive = self._interactions(user, candidates)
+        proposal = self.proposal(log_p.detach(), user, pool)
+        row, positive = self._interactions(user, pool)
         items = draw_rows(proposal.double(), row.repeat_interleave(DRAWS)).view(-1, DRAWS)
-        pos_scores, scores = model.scores(user[row], positive, items, candidates)
+        pos_scores, scores = (
+            encoded.user_scores(user[row], each) for each in (positive.unsqueeze(1), items)
+        )
         reward = 2 * torch.sigmoid(scores - pos_scores) - 1
         with torch.enable_grad():
             loss = reinforce_loss(log_p, proposal, row, items, reward)
@@ -159,9 +165,9 @@ class IRGAN(HardNegativeSampler):
         self.optimizer.step()
 
     @staticmethod
-    def _interactions(user: Tensor, candidates: CandidateSampler) -> tuple[Tensor, Tensor]:
-        """Place in ``user`` and item of each of the users' interactions."""
-        table = candidates.tables(user.device)
+    def _interactions(user: Tensor, pool: NegativePool) -> tuple[Tensor, Tensor]:
+        """Index in ``user`` and item of each of the users' interactions."""
+        table = pool.tables(user.device)
         return rows(table.offset, table.item, user)
 
 
@@ -197,9 +203,9 @@ def draw_rows(weight: Tensor, row: Tensor) -> Tensor:
         Columns, ``[num]``, int64.
     """
     mass = weight.cumsum(dim=1)
-    place = torch.arange(len(mass), dtype=mass.dtype, device=mass.device).unsqueeze(1)
+    start = torch.arange(len(mass), dtype=mass.dtype, device=mass.device).unsqueeze(1)
     # one ascending sequence for all rows: row r covers r to r + 1
-    mass = mass / mass[:, -1:] + place
+    mass = mass / mass[:, -1:] + start
     position = torch.rand(len(row), dtype=mass.dtype, device=mass.device) + row
     # what is just below the end of the row may round up to it
     end = (row + 1).to(mass.dtype)

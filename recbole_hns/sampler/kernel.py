@@ -8,26 +8,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.model import InnerProductModel
-from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
+from recbole_hns.ops import devices
+from recbole_hns.sampler.base import Count, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 from recbole_hns.sampler.softmax import softmax_weight
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
-
-#: Up to so many items, each draw scores them all; above, it proposes and rejects, which on a CPU
-#: takes as long at some 10,000 items.
-MOST_SCORED_CPU, MOST_SCORED = 20_000, 100_000
-
-#: Scores in memory at a time: few enough for a CPU's cache, many enough for any other device.
-PAIRS_CPU, PAIRS = 2**18, 2**24
 
 #: Items of a user's pool.
 POOL_SIZE = 50
 
 #: The most proposals for a draw at a time, and how often; then the draw is uniform.
 PROPOSALS, ROUNDS = 64, 32
+
+#: Users whose pools are drawn at a time, so that their proposals are 16 million.
+POOL_USERS = 2**24 // (POOL_SIZE * PROPOSALS)
 
 
 @register_sampler("kernel")
@@ -38,7 +36,7 @@ class Kernel(HardNegativeSampler):
     (on a CPU 20,000), all are scored. Above, with a model that scores by an inner product, items
     are proposed with probability proportional to alpha |e_u|^2 |e_j|^2 + 1 and accepted with K_j
     over that, which is the same law; only where 32 rounds of proposals are rejected, a uniform draw
-    takes their place.
+    stands for them.
 
     With ``kernel_refresh: epoch`` a pool of 50 is drawn for each user before an epoch's first batch
     and a positive takes N of it, uniformly, with the K_j of then.
@@ -49,88 +47,87 @@ class Kernel(HardNegativeSampler):
     An even kernel draws items of very low scores as often; their weight is about 0.
     """
 
+    can_share = False
+
     candidate_num: Count = Field(5, description="N, draws per positive")
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
     kernel_alpha: float = Field(100.0, ge=0, description="alpha; 0 draws uniformly")
     kernel_refresh: Literal["batch", "epoch"] = Field(
         "batch", description="draw anew for each batch, or from pools made every epoch"
     )
-    _due = False
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the pools, if there are any."""
+        self.register_buffer("on_device", torch.empty(0), persistent=False)
         if self.kernel_refresh == "epoch":
             size = model.n_users, POOL_SIZE
             self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
             self.register_buffer("pool_log_k", torch.zeros(size, dtype=torch.float32))
 
-    def start_epoch(self, epoch: int) -> None:
-        """Note that the pools are to be drawn anew."""
-        super().start_epoch(epoch)
-        self._due = self.kernel_refresh == "epoch"
-
-    def scored_num(self, item_num: int) -> int:
-        """N, or all proposals for N draws; where all items are scored, that is in parts."""
-        in_draw = self.kernel_refresh == "batch" and self._rejects(item_num)
-        return PROPOSALS * self.candidate_num if in_draw else self.candidate_num
-
-    def _rejects(self, item_num: int) -> bool:
-        on_cpu = next(self.model.model.parameters()).device.type == "cpu"
-        most = MOST_SCORED_CPU if on_cpu else MOST_SCORED
-        return item_num > most and isinstance(self.model, InnerProductModel)
-
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
-        """Draw by the kernel, and keep log K_j."""
+    def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
+        """Draw the pools anew, if there are any."""
         if self.kernel_refresh == "batch":
-            items, self._log_k = self._draw(candidates, user, self.candidate_num)
-            return items
-        if self._due:
-            self._refresh(candidates)
-        place = torch.randint(POOL_SIZE, (len(user), self.candidate_num), device=user.device)
-        place += (user * POOL_SIZE).unsqueeze(1)
-        self._log_k = self.pool_log_k.view(-1)[place]
-        return self.pool.view(-1)[place].long()
-
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
-        """Weight every draw by its importance."""
-        return Negatives(index=None, weight=softmax_weight(scores, 1.0, self._log_k))
-
-    def _refresh(self, candidates: CandidateSampler) -> None:
-        self._due = False
+            return
         users = torch.arange(len(self.pool), device=self.pool.device)
-        for user in users.split(max(1, PAIRS // (POOL_SIZE * PROPOSALS))):
-            items, log_k = self._draw(candidates, user, POOL_SIZE)
+        for user in users.split(POOL_USERS):
+            items, log_k = self._draw(user, encoded, pool, POOL_SIZE)
             self.pool[user] = items.int()
             self.pool_log_k[user] = log_k
 
-    def _draw(self, candidates: CandidateSampler, user: Tensor, num: int) -> tuple[Tensor, Tensor]:
-        """``num`` items of each user and their log K_j, both ``[users, num]``."""
-        if self._rejects(candidates.item_num):
-            items = self._draw_by_rejection(candidates, user, num)
-        else:
-            pairs = PAIRS_CPU if user.device.type == "cpu" else PAIRS
-            items = torch.cat(
-                [
-                    draw_by_kernel(self.model.score(part, None, candidates), self.kernel_alpha, num)
-                    for part in user.split(max(1, pairs // candidates.item_num))
-                ]
-            )
-        scores = self.model.score(user, items, candidates)
-        return items, kernel(scores, self.kernel_alpha).log().float()
+    def scored_num(self, item_num: int, batch_size: int) -> int:
+        """N, or all proposals for N draws; where all items are scored, that is in parts."""
+        if self.kernel_refresh == "batch" and item_num > devices.most_scored(self.on_device):
+            return PROPOSALS * self.candidate_num
+        return self.candidate_num
 
-    def _draw_by_rejection(self, candidates: CandidateSampler, user: Tensor, num: int) -> Tensor:
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """Draw by the kernel, with log K_j."""
+        if self.kernel_refresh == "batch":
+            items, log_k = self._draw(part.user, encoded, pool, self.candidate_num)
+            return Candidates(items, log_q=log_k)
+        user = part.user
+        slot = torch.randint(POOL_SIZE, (len(user), self.candidate_num), device=user.device)
+        slot += (user * POOL_SIZE).unsqueeze(1)
+        log_k = self.pool_log_k.view(-1)[slot]
+        return Candidates(self.pool.view(-1)[slot].long(), log_q=log_k)
+
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
+        """Weight every draw by its importance."""
+        return Selection(weight=softmax_weight(scores.neg, 1.0, candidates.log_q))
+
+    def _draw(
+        self, user: Tensor, encoded: Encoded, pool: NegativePool, num: int
+    ) -> tuple[Tensor, Tensor]:
+        """``num`` items of each user and their log K_j, both ``[users, num]``."""
+        rejects = pool.item_num > devices.most_scored(user) and encoded.item_table is not None
+        if rejects:
+            items = self._draw_by_rejection(user, encoded, pool, num)
+        else:
+
+            def allowed_scores(users: Tensor) -> Tensor:
+                return pool.exclude(users, encoded.user_scores(users, None))
+
+            parts = user.split(max(1, devices.pairs_at_once(user) // pool.item_num))
+            drawn = [draw_by_kernel(allowed_scores(each), self.kernel_alpha, num) for each in parts]
+            items = torch.cat(drawn)
+        return items, kernel(encoded.user_scores(user, items), self.kernel_alpha).log().float()
+
+    def _draw_by_rejection(
+        self, user: Tensor, encoded: Encoded, pool: NegativePool, num: int
+    ) -> Tensor:
         """``num`` items of each user, ``[users, num]``, without scoring all."""
-        alpha, item_num = self.kernel_alpha, candidates.item_num
-        table = self.model.item_table.detach().to(torch.float64, copy=True)
+        alpha, item_num = self.kernel_alpha, pool.item_num
+        table = encoded.item_table.detach().to(torch.float64, copy=True)
         table[0] = 0  # the padding id
         square = table.square().sum(dim=1)
         mass = square.cumsum(dim=0)
-        user_e = self.model.user_table.detach()[user].double()
+        user_e = encoded.user_table.detach()[user].double()
         bound = alpha * user_e.square().sum(dim=1)
-        # the share of proposals that will be accepted is known, but for the user's own items
+        # the fraction of proposals that will be accepted is known, but for the user's own items
         proposed = bound * mass[-1] + item_num - 1
-        share = kernel_sum(user_e, table.t() @ table, alpha, item_num - 1) / proposed
-        proposals = int((4 / share).ceil().nan_to_num(PROPOSALS).amax().clamp(max=PROPOSALS))
+        accepted_fraction = kernel_sum(user_e, table.t() @ table, alpha, item_num - 1) / proposed
+        wanted = (4 / accepted_fraction).ceil().nan_to_num(PROPOSALS)
+        proposals = int(wanted.amax().clamp(max=PROPOSALS))
         bound = bound.repeat_interleave(num).unsqueeze(1)
         user = user.repeat_interleave(num)
         item = torch.empty_like(user)
@@ -146,18 +143,18 @@ class Kernel(HardNegativeSampler):
             heavy = torch.searchsorted(mass, uniform() * mass[-1], right=True)
             alike = torch.randint(1, item_num, heavy.shape, device=user.device)
             proposal = torch.where(by_norm, heavy.clamp_(max=item_num - 1), alike)
-            k = kernel(self.model.score(user[pending], proposal, candidates), alpha)
+            k = kernel(encoded.user_scores(user[pending], proposal), alpha)
             accepted = uniform() * (bound[pending] * square[proposal] + 1) < k
             first = accepted.byte().argmax(dim=1, keepdim=True)
             found = proposal.gather(1, first).squeeze(1)
             item[pending] = found
-            # if the first is the user's own, the next round goes on in its place
-            again = ~accepted.gather(1, first).squeeze(1) | candidates.is_used(user[pending], found)
+            # if the first is the user's own, the next round goes on instead
+            again = ~accepted.gather(1, first).squeeze(1) | pool.is_used(user[pending], found)
             pending = pending[again]
             if not len(pending):
                 break
         else:
-            item[pending] = candidates.draw(user[pending], 1).squeeze(1)
+            item[pending] = pool.draw(user[pending], 1).squeeze(1)
         return item.view(-1, num)
 
 

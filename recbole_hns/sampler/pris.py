@@ -3,10 +3,11 @@
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
+from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 from recbole_hns.sampler.softmax import softmax_weight
 
 
@@ -25,6 +26,8 @@ class PRIS(HardNegativeSampler):
     derivation, and never among the user's own items; AdaSIR's program does otherwise in both.
     """
 
+    can_share = True
+
     candidate_num: CandidateNum = Field(
         5, description="N, candidates per positive; all = every negative, exactly"
     )
@@ -36,14 +39,13 @@ class PRIS(HardNegativeSampler):
     )
     pris_tau: float = Field(1.0, gt=0, description="tau, the temperature")
 
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor | None:
-        """Draw the candidates, and keep log q."""
-        items = super().draw(candidates, user)
-        self._log_q = None
-        if items is not None and self.candidate_distribution == "popularity":
-            self._log_q = candidates.log_mass(items)
-        return items
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """Draw the candidates, with log q."""
+        candidates = super().propose(part, encoded, pool)
+        if candidates.items is None or self.candidate_distribution == "uniform":
+            return candidates
+        return candidates._replace(log_q=pool.log_mass(candidates.items))
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Weight every candidate by its importance."""
-        return Negatives(index=None, weight=softmax_weight(scores, self.pris_tau, self._log_q))
+        return Selection(weight=softmax_weight(scores.neg, self.pris_tau, candidates.log_q))

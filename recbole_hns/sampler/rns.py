@@ -3,9 +3,10 @@
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Scores, Selection
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("rns")
@@ -15,6 +16,6 @@ class RNS(HardNegativeSampler):
     candidate_num: Literal[1] = Field(1, description="one negative is drawn")
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Take the one that was drawn."""
-        return Negatives(index=None)
+        return Selection()

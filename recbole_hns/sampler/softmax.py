@@ -4,7 +4,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.sampler.base import HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Scores, Selection
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("softmax")
@@ -13,9 +15,9 @@ class Softmax(HardNegativeSampler):
 
     softmax_tau: float = Field(1.0, gt=0, description="tau, the temperature")
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Weight every candidate by the softmax of its score."""
-        return Negatives(index=None, weight=softmax_weight(scores, self.softmax_tau))
+        return Selection(weight=softmax_weight(scores.neg, self.softmax_tau))
 
 
 def softmax_weight(scores: Tensor, tau: float, log_q: Tensor | None = None) -> Tensor:

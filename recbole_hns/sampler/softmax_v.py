@@ -4,16 +4,13 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.sampler.base import (
-    CandidateNum,
-    HardNegativeSampler,
-    Negatives,
-    bpr_loss,
-    register_sampler,
-)
+from recbole_hns.batch import Batch, Candidates, Scores, Selection
+from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("softmax_v")
@@ -40,13 +37,13 @@ class SoftmaxV(HardNegativeSampler):
         if self.opauc_beta is not None:
             self.softmax_rho = -math.log(self.opauc_beta)
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Weight every candidate by the softmax of its loss at the row's own temperature."""
-        return Negatives(index=None, weight=softmax_v_weight(pos_scores, scores, self.softmax_rho))
+        return Selection(weight=softmax_v_weight(*scores, self.softmax_rho))
 
 
 def softmax_v_weight(pos_scores: Tensor, scores: Tensor, rho: float) -> Tensor:
-    """Weights of Algorithm 2, p_ij = exp(L_j / tau) / sum_k exp(L_k / tau).
+    """Weights of Algorithm 2, p_ij = exp(L_j / tau) / sum_k exp(L_k / tau), L_j being BPR's loss.
 
     Equal losses, and a single candidate, have variance 0 and get equal weights; so do losses that
     differ by rounding errors only.
@@ -60,7 +57,7 @@ def softmax_v_weight(pos_scores: Tensor, scores: Tensor, rho: float) -> Tensor:
         ``[batch, N]``, rows summing to 1.
     """
     inside = scores > -torch.inf
-    losses = bpr_loss(pos_scores, scores)
+    losses = F.softplus(scores - pos_scores)
     num = inside.sum(dim=1, keepdim=True)
     mean = losses.sum(dim=1, keepdim=True) / num  # outside, the loss is 0
     variance = torch.where(inside, losses - mean, 0).square().sum(dim=1, keepdim=True) / num

@@ -8,15 +8,15 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
-from recbole_hns.model.scores import list_scores
-from recbole_hns.sampler.base import Chosen, HardNegativeSampler, register_sampler
+from recbole_hns.ops.list_scores import list_scores
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
-
-    from recbole_hns.data.candidates import CandidateSampler
-    from recbole_hns.model.base import PairwiseModel
 
 #: Epochs whose scores are looked back at.
 HISTORY = 5
@@ -34,16 +34,17 @@ class SRNS(HardNegativeSampler):
     replacement with probability softmax(r_uj / tau). ``candidate_num`` is S1 + S2.
 
     The rule is that of the authors' program for real data. It draws from a list of 3,000 items a
-    user with their recorded scores, and its memory holds places in this list; here it holds
+    user with their recorded scores, and its memory holds indices into this list; here it holds
     items, the embeddings of the last 5 epoch ends are kept instead of scores,
     5 (users + items) d numbers, and the memory is renewed with the scores that the batch was
-    chosen by. A batch that is learnt in parts renews it in each part.
+    chosen by. A batch that is learned from in parts renews it in each part.
 
     Raises:
         UserError: unless S1 < ``candidate_num``.
     """
 
     needs = "embeddings"
+    can_share = False
 
     candidate_num: Annotated[int, Field(gt=1, le=10**6)] = Field(
         72, description="S1 + S2, candidates scored for a positive"
@@ -75,33 +76,34 @@ class SRNS(HardNegativeSampler):
         """Restore what :meth:`get_extra_state` returned."""
         self.history = state
 
-    def refresh(self, model: PairwiseModel, candidates: CandidateSampler, pairs: int) -> None:
+    def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """Fill the memory at first, later keep the embeddings that the last epoch ended with."""
-        if self.epoch == 0:
+        if epoch == 0:
             user = torch.arange(1, len(self.memory), device=self.memory.device)
-            self.memory[1:] = candidates.draw(user, self.srns_memory)
+            self.memory[1:] = pool.draw(user, self.srns_memory)
             return
-        with model.step():
-            tables = [model.user_table, model.item_table]
-            self.history = [
-                *self.history[1 - HISTORY :],
-                [table.detach().clone() for table in tables],
-            ]
+        tables = (encoded.user_table, encoded.item_table)
+        self.history = [
+            *self.history[1 - HISTORY :],
+            [table.detach().clone() for table in tables],
+        ]
 
-    def choose(
-        self, user: Tensor, pos_item: Tensor, candidates: CandidateSampler, model: PairwiseModel
-    ) -> Chosen:
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """The memory of each row's user, then new candidates."""
+        new = pool.draw(part.user, self.candidate_num - self.srns_memory)
+        return Candidates(torch.cat([self.memory[part.user], new], dim=1))
+
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Choose from the memory, and renew it."""
-        num = self.srns_memory
-        new = candidates.draw(user, self.candidate_num - num)
-        items = torch.cat([self.memory[user], new], dim=1)
-        pos_scores, scores = model.scores(user, pos_item, items, candidates)
-        value = torch.sigmoid(scores[:, :num] - pos_scores)
+        num, items = self.srns_memory, candidates.items
+        assert items is not None  # as they were proposed
+        value = torch.sigmoid(scores.neg[:, :num] - scores.pos)
         if len(self.history) > 1:
-            value += self.deviation_weight() * self.deviation(user, pos_item, items[:, :num])
-        index = value.argmax(dim=1, keepdim=True)
-        self._renew(user, items, scores)
-        return Chosen(items.gather(1, index), None, pos_scores, scores.gather(1, index))
+            deviation = self.deviation(part.user, part.pos_item, items[:, :num])
+            value += self.deviation_weight() * deviation
+        columns = value.argmax(dim=1, keepdim=True)
+        self._renew(part.user, items, scores.neg)
+        return Selection(columns)
 
     def deviation(self, user: Tensor, pos_item: Tensor, items: Tensor) -> Tensor:
         """Population standard deviation of P over the epochs looked back at.
@@ -128,17 +130,17 @@ class SRNS(HardNegativeSampler):
 
     def _renew(self, user: Tensor, items: Tensor, scores: Tensor) -> None:
         """Draw the memory anew, for each user by its first row."""
-        place = torch.arange(len(user), device=user.device)
-        first = place.new_full((len(self.memory),), len(user))
-        first = first.scatter_reduce_(0, user, place, "amin")
-        mine = (first[user] == place).nonzero().squeeze(1)
+        row = torch.arange(len(user), device=user.device)
+        first = row.new_full((len(self.memory),), len(user))
+        first = first.scatter_reduce_(0, user, row, "amin")
+        mine = (first[user] == row).nonzero().squeeze(1)
         items = items[mine]
         # the largest of scores with Gumbel noise are a draw without replacement
         keys = scores[mine] / self.srns_tau - torch.empty_like(scores[mine]).exponential_().log()
         ascending, order = items.sort(dim=1, stable=True)
         repeated = torch.zeros_like(items, dtype=torch.bool)
         repeated.scatter_(1, order[:, 1:], ascending[:, 1:] == ascending[:, :-1])
-        # one that is there already takes no second place, unless there are too few
+        # one that is there already takes no second slot, unless there are too few
         keys = keys.masked_fill(repeated, -torch.inf)
         kept = keys.topk(self.srns_memory, dim=1).indices
         self.memory[user[mine]] = items.gather(1, kept)

@@ -2,15 +2,14 @@
 
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
-from recbole_hns.model import InnerProductModel, PairwiseModel
-from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.sampler.base import Count, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 
 @register_sampler("ssm")
@@ -33,6 +32,9 @@ class SSM(HardNegativeSampler):
     program has no correction for popularity, and there is none here.
     """
 
+    can_share = True
+    default_loss = "softmax"
+
     candidate_num: Count = Field(32, description="N, candidates per positive, or per batch")
     candidate_distribution: Literal["uniform", "popularity"] = Field(
         "uniform", description="follows ssm_negatives"
@@ -52,43 +54,33 @@ class SSM(HardNegativeSampler):
             allowed = "follows ssm_negatives; set ssm_negatives=popularity instead"
             raise UserError.of("candidate_distribution", "popularity", allowed)
 
-    def attach(self, model: PairwiseModel) -> None:
-        """Have the scores be cosines if they are to be.
-
-        Raises:
-            UserError: if that needs embeddings and the model gives none.
-        """
-        super().attach(model)
-        if self.ssm_similarity == "cosine":
-            if not isinstance(model, InnerProductModel):
-                name = type(model.model).__name__
-                reason = f"needs a model that scores by an inner product; {name} does not"
-                raise UserError.of("ssm_similarity", "cosine", reason)
-            model.cosine = True
-
-    def start_batch(self, user: Tensor, pos_item: Tensor) -> None:
-        """Note what all parts of the batch share."""
-        in_batch = self.ssm_negatives == "in_batch"
-        self._shared = pos_item.unsqueeze(0) if in_batch else None
-
-    def scored_num(self, item_num: int) -> int:
-        """N, or the rows of the batch."""
-        return self.candidate_num if self._shared is None else self._shared.shape[1]
-
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
-        """Draw N for each user, or take what the batch shares."""
-        if self.ssm_negatives == "uniform":
-            return candidates.draw(user, self.candidate_num)
-        if self._shared is None:
-            self._shared = candidates.draw_shared(self.candidate_num, user.device).unsqueeze(0)
-        return self._shared
-
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
-        """Take all candidates."""
-        return Negatives(index=None)
-
-    def loss(self, pos_scores: Tensor, scores: Tensor, weight: Tensor | None) -> Tensor:
-        """The sampled softmax loss of each positive; ``weight`` has no part."""
-        total = torch.logsumexp((scores - pos_scores) / self.ssm_tau, dim=1)
+    def loss_parameters(self) -> dict[str, Any]:
+        """tau, and whether the positive is in the sum beside the candidates."""
         # in a batch, a row's own positive is among the candidates
-        return total if self.ssm_negatives == "in_batch" else F.softplus(total)
+        return {
+            "loss_tau": self.ssm_tau,
+            "softmax_positive": self.ssm_negatives != "in_batch",
+        }
+
+    def shared_items(self, batch: Batch, pool: NegativePool) -> Tensor | None:
+        """The items of ``ssm_negatives``; for ``uniform``, by ``candidate_sharing``."""
+        if self.ssm_negatives == "in_batch":
+            return batch.pos_item.unsqueeze(0)
+        if self.ssm_negatives == "popularity":
+            return pool.draw_shared(self.candidate_num, batch.user.device).unsqueeze(0)
+        return super().shared_items(batch, pool)
+
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
+        """Draw N for each user, or take what the batch shares, a user's own items included."""
+        if self.ssm_negatives != "uniform":
+            return Candidates(part.shared)
+        return super().propose(part, encoded, pool)
+
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
+        """Take all candidates."""
+        return Selection()
+
+    def scored_num(self, item_num: int, batch_size: int) -> int:
+        """N, or the rows of the batch."""
+        in_batch = self.ssm_negatives == "in_batch"
+        return batch_size if in_batch else super().scored_num(item_num, batch_size)

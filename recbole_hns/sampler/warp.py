@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from recbole_hns.data.candidates import CandidateSampler
-from recbole_hns.sampler.base import Count, HardNegativeSampler, Negatives, register_sampler
+from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.data import NegativePool
+from recbole_hns.sampler.base import Count, HardNegativeSampler
+from recbole_hns.sampler.registry import register_sampler
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
@@ -24,11 +25,14 @@ class WARP(HardNegativeSampler):
     L(k) = 1 + 1/2 + ... + 1/k. A positive that no candidate violates has no loss, but counts in the
     batch's mean, so that learning slows down as ranks improve.
 
-    Source: Weston, Bengio & Usunier, IJCAI 2011, as far as secondary sources and lightfm tell. The
+    Source: Weston, Bengio & Usunier, IJCAI 2011, as far as secondary sources and lightfm show. The
     paper's cap is N_- and its bound on norms is replaced by the model's L2. All max_trials
     candidates are drawn at once, by the scores at the start of the batch. ``warp_normalize``
     divides the loss by L(N_-), which keeps the weight in [0, 1].
     """
+
+    can_share = True
+    default_loss = "hinge"
 
     candidate_num: Literal[1] = Field(1, description="one negative is used")
     candidate_distribution: Literal["uniform"] = Field("uniform", description="fixed")
@@ -42,28 +46,34 @@ class WARP(HardNegativeSampler):
         harmonic = torch.cat([torch.zeros(1), (1 / rank).cumsum(0)])
         self.register_buffer("harmonic", harmonic, persistent=False)
 
-    def scored_num(self, item_num: int) -> int:
+    def loss_parameters(self) -> dict[str, Any]:
+        """The hinge's margin is the one that candidates violate."""
+        return {"hinge_margin": self.warp_margin}
+
+    @property
+    def num_drawn(self) -> int:
         """The number of trials."""
         return self.warp_max_trials
 
-    def draw(self, candidates: CandidateSampler, user: Tensor) -> Tensor:
+    def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
         """Draw all trials."""
-        self._negative_num = candidates.negative_num(user).unsqueeze(1)
-        return candidates.draw(user, self.warp_max_trials)
+        candidates = super().propose(part, encoded, pool)
+        return candidates._replace(negative_num=pool.negative_num(part.user).unsqueeze(1))
 
-    def select(self, pos_scores: Tensor, scores: Tensor) -> Negatives:
+    def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Take the first that violates the margin; where none does, the first, without a loss."""
-        violates = (scores > pos_scores - self.warp_margin) & pos_scores.isfinite()
+        pos, neg = scores
+        violates = (neg > pos - self.warp_margin) & pos.isfinite()
         # the first of the largest
-        index = violates.byte().argmax(dim=1, keepdim=True)
-        rank = (self._negative_num // (index + 1)).clamp(min=1)
-        rank_loss = self.harmonic[rank]
+        columns = violates.byte().argmax(dim=1, keepdim=True)
+        trial = columns + 1
+        if candidates.excluded is not None:
+            # an excluded candidate was not a trial of this row
+            trial = (neg > -torch.inf).cumsum(dim=1).gather(1, columns).clamp(min=1)
+        negative_num = candidates.negative_num
+        assert negative_num is not None  # as it was proposed
+        scale = self.harmonic[(negative_num // trial).clamp(min=1)]
         if self.warp_normalize:
-            rank_loss = rank_loss / self.harmonic[self._negative_num]
-        self._rank_loss = torch.where(violates.gather(1, index), rank_loss, 0).to(scores.dtype)
-        return Negatives(index)
-
-    def loss(self, pos_scores: Tensor, scores: Tensor, weight: Tensor | None) -> Tensor:
-        """The hinge loss, weighted by the estimated rank's L(k)."""
-        hinge = (self.warp_margin - pos_scores + scores).clamp(min=0)
-        return torch.where(self._rank_loss > 0, self._rank_loss * hinge, 0).sum(dim=1)
+            scale = scale / self.harmonic[negative_num]
+        scale = torch.where(violates.gather(1, columns), scale, 0).to(neg.dtype)
+        return Selection(columns, scale=scale.squeeze(1))

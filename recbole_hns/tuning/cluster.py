@@ -73,7 +73,7 @@ def ray_session(resources: Resources) -> Iterator[None]:
         _check_fit(resources)
         yield
         return
-    # what fails is told by the trial's row
+    # what fails is reported in the trial's row
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if resources.address is None:
         # Ray leaves it alone where it is set, and its processes take it from here

@@ -10,13 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recbole_hns.checkpoint import plain
-from recbole_hns.config import DEFAULTS, RUN_KEYS, given_keys, read_yaml, sampler_keys
+from recbole_hns.config import DEFAULTS, given_keys
+from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by_sampler
+from recbole_hns.config.keys import KEYS
+from recbole_hns.config.specs import parse_specs, without_fixed
+from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
-from recbole_hns.files import replace_file, writable_directory
+from recbole_hns.files import plain, replace_file, writable_directory
+from recbole_hns.loss.base import Loss
+from recbole_hns.parameters import Declared
 from recbole_hns.protocol import PAPER_NOTE
-from recbole_hns.sampler import HardNegativeSampler, sampler_class
-from recbole_hns.sampler.specs import is_fixed, parse_specs
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.comparison_page import LEVEL, TIED, latex, markdown
 from recbole_hns.tuning.space import searchable
@@ -50,17 +55,18 @@ def compare(
 
     Args:
         samplers: names, each with settings of its own where it has any, such as
-            ``rns, dns_mn:dns_m=5,candidate_num=200``.
+            ``rns, dns_mn:dns_m=5,candidate_num=200,loss=softmax``.
         seeds: how many; the first is the config's ``seed``, the others follow it.
         model: as in :func:`recbole_hns.run`.
         dataset: as there.
         config_file_list: as there.
         settings: YAML files of one sampler each, which they name, such as ``best.yaml`` of a sweep.
-            Their keys of the sampler, the model and the training are for that sampler, over
-            ``config_file_list``; the others, on which they have to agree, for all.
+            Their keys of the sampler, the loss, the model and the training are for that sampler,
+            over ``config_file_list``; the others, on which they have to agree, for all.
         output: directory for ``table.md``, ``.csv``, ``.tex``, ``runs.csv`` and result files.
         resources: what runs may use; default one CPU each.
-        command_line: config keys of all samplers, over files; a sampler takes those that it has.
+        command_line: config keys of all samplers, over files; a sampler takes those that it and
+            its loss have.
 
     Returns:
         Ray's ``ResultGrid``.
@@ -73,34 +79,41 @@ def compare(
         raise UserError.of("output", output, "holds a comparison already; name another directory")
     specs = _specs(samplers)
     classes = {name: sampler_class(name) for name in specs}
-    in_files = given_keys(None, None, None, config_file_list, None, None)
+    in_files = given_keys(config_file_list)
     in_files.pop("sampler", None)
-    over_files = given_keys(model, dataset, None, None, None, command_line)
+    over_files = given_keys(command_line=command_line, model=model, dataset=dataset)
     own, shared = _settings(settings, classes, {**in_files, **over_files})
     keys = {**DEFAULTS, **shared, **in_files, **over_files}
-    first = RUN_KEYS["seed"].check(keys.get("seed", 2020))
-    points, files = [], []
+    first = KEYS["seed"].check(keys.get("seed", 2020))
+    points, files, losses = [], [], []
     for name, cls in classes.items():
-        free = searchable(cls, keys["model"])
-        values = {
-            **_for_sampler(cls, in_files),
-            **{key: value for key, value in own.get(name, {}).items() if key not in over_files},
-            **_for_sampler(cls, over_files),
-        }
+        mine = {key: value for key, value in own.get(name, {}).items() if key not in over_files}
+        loss = chosen_loss(cls, {**keys, **mine, **specs[name]})
+        losses.append(loss)
+        free = searchable(cls, [loss], keys["model"])
         for key, value in specs[name].items():
             if key not in free:
-                allowed = f"no key of sampler {name}, {keys['model']} or the training"
+                allowed = (
+                    f"no key of sampler {name}, loss {loss.name}, {keys['model']} or the training"
+                )
                 raise UserError.of(key, value, allowed)
+        values = {
+            **_declared(cls, loss, in_files),
+            **mine,
+            **_declared(cls, loss, over_files),
+            **specs[name],
+        }
         for seed in range(first, first + seeds):
-            points.append({"sampler": name, "seed": seed, **values, **specs[name]})
+            points.append({"sampler": name, "seed": seed, **values})
             files.append(folder / "runs" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{seed}.json")
-    of_samplers = set(sampler_keys()).union(*(cls.hyperparameters for cls in classes.values()))
-    for key in of_samplers.intersection(keys):
+    used: list[type[Declared]] = [*classes.values(), *losses]
+    declared = {*sampler_keys(), *loss_keys()}.union(*(cls.hyperparameters for cls in used))
+    for key in declared.intersection(keys):
         if not any(key in point for point in points):
             print(f"{key} has no effect with these samplers", file=sys.stderr)
         # it is in the points of those that have it
         del keys[key]
-    job = Job(plain(keys), classes, plain(points), files, resources or Resources())
+    job = Job.of(plain(keys), classes, plain(points), files, resources or Resources())
     for point in job.points[::seeds]:
         job.config(point)
 
@@ -115,13 +128,15 @@ def compare(
     return results
 
 
-def _for_sampler(cls: type[HardNegativeSampler], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a sampler that it leaves a choice in."""
-    return {
-        key: value
-        for key, value in values.items()
-        if key in cls.hyperparameters and not is_fixed(cls, key)
-    }
+def _declared(
+    sampler: type[HardNegativeSampler], loss: type[Loss], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The keys of a sampler and its loss that they leave a choice in."""
+    known = (sampler.hyperparameters.keys() | loss.hyperparameters.keys()) - set_by_sampler(
+        sampler, loss
+    )
+    free = without_fixed(values, sampler)
+    return {key: value for key, value in free.items() if key in known}
 
 
 def _specs(samplers: str) -> dict[str, dict[str, Any]]:
@@ -158,7 +173,8 @@ def _settings(
         if name in own:
             raise UserError.of("settings", path, f"another file has settings of {name}")
         model = given.get("model", values.get("model", DEFAULTS["model"]))
-        free = searchable(classes[name], model)
+        loss = chosen_loss(classes[name], {**given, **values})
+        free = searchable(classes[name], [loss], model)
         own[name] = {key: value for key, value in values.items() if key in free}
         for key, value in values.items():
             if key in free or key in given:
@@ -207,7 +223,8 @@ def _note(job: Job, seeds: Sequence[int]) -> str:
             f"mean and standard deviation of test metrics over {len(seeds)} runs a sampler, "
             f"seeds {seeds[0]} to {seeds[-1]}. Improvement: of the best mean over the second; "
             "p-value: of the two-sided paired t-test between them. "
-            f"{TIED}: such a test does not tell it from the best (p-value of {LEVEL} or more)."
+            f"{TIED}: such a test does not distinguish it from the best (p-value of {LEVEL} or "
+            "more)."
         )
     note = f"{job.keys['model']} on {job.keys['dataset']}: {numbers}"
     if job.keys.get("protocol") == "paper":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-#: The level of the paired tests: a larger p-value does not tell a sampler from the best.
+#: The level of the paired tests: a larger p-value does not distinguish a sampler from the best.
 LEVEL = 0.05
 
 #: The mark of such a sampler.
@@ -24,7 +24,7 @@ class Markup:
         text: escapes a name.
         best: marks the best value.
         second: marks the second.
-        tied: is put after a value that the test does not tell from the best.
+        tied: is put after a value that the test does not distinguish from the best.
         plus_minus: between mean and standard deviation.
     """
 

@@ -14,8 +14,7 @@ from recbole_hns.files import write_yaml
 
 if TYPE_CHECKING:
     from recbole_hns.config import Config
-    from recbole_hns.tuning.space import Space
-    from recbole_hns.tuning.sweep import Sweep
+    from recbole_hns.tuning.space import Space, Sweep
 
 #: Trials that the page shows.
 SHOWN = 10

@@ -5,87 +5,27 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import operator
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import recbole
 
-from recbole_hns.config import RUN_KEYS, read_yaml, sampler_values
+from recbole_hns.config.axes import chosen_loss, make_axes
+from recbole_hns.config.config import model_class
+from recbole_hns.config.keys import KEYS, TABLE, key_of
+from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
-from recbole_hns.sampler import HardNegativeSampler
-
-#: Keys of the training that a sweep may search beside those of the model and the sampler. Those of
-#: the data and the evaluation are the same for all trials, which would not be comparable otherwise.
-TRAINING_KEYS = (
-    "epochs",
-    "train_batch_size",
-    "learner",
-    "learning_rate",
-    "lr_decay",
-    "lr_decay_step",
-    "embedding_std",
-    "stopping_step",
-    "clip_grad_norm",
-    "weight_decay",
-)
+from recbole_hns.loss.base import Loss
+from recbole_hns.parameters import Declared
+from recbole_hns.sampler.base import HardNegativeSampler
 
 #: Draws for each point that is wanted, after which the possible ones are all that there will be.
 TRIES = 100
-
-COMPARISONS = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-CONSTRAINT = re.compile(r"\s*([\w.+-]+)\s*(<=|>=|==|!=|<|>)\s*([\w.+-]+)\s*")
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A comparison of two operands, each the name of a parameter or a number."""
-
-    left: str | float
-    compare: str
-    right: str | float
-
-    @classmethod
-    def parse(cls, text: Any) -> Constraint:
-        """Read ``dns_m <= candidate_num`` and the like.
-
-        Raises:
-            UserError: for anything but a comparison of names and numbers.
-        """
-        match = CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-        left, right = (_operand(match[1]), _operand(match[3])) if match else (None, None)
-        if match is None or left is None or right is None:
-            signs = ", ".join(COMPARISONS)
-            raise UserError.of("constraints", text, f"must compare names or numbers by {signs}")
-        return cls(left, match[2], right)
-
-    @property
-    def names(self) -> list[str]:
-        """The parameters it compares."""
-        return [operand for operand in (self.left, self.right) if isinstance(operand, str)]
-
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether it holds for a point; a value that is no number, such as ``all``, meets any."""
-        left, right = (
-            values[operand] if isinstance(operand, str) else operand
-            for operand in (self.left, self.right)
-        )
-        if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
-            return True
-        return COMPARISONS[self.compare](left, right)
 
 
 @dataclass(frozen=True)
@@ -145,19 +85,24 @@ class Space:
     Attributes:
         grids: the parameters of which every value is tried, with their values.
         distributions: the parameters that are drawn.
-        constraints: what a point has to meet.
         content: the mapping that it was read from.
     """
 
     grids: dict[str, list[Any]]
     distributions: dict[str, Distribution]
-    constraints: list[Constraint]
     content: dict[str, Any]
 
     @property
     def parameters(self) -> list[str]:
         """The parameters of its points, in order."""
         return [*self.grids, *self.distributions]
+
+    def values(self, name: str) -> list[Any]:
+        """The values of a parameter, as far as they can be listed: those of a list or a choice."""
+        drawn = self.distributions.get(name)
+        if drawn is not None and drawn.kind == "choice":
+            return list(drawn.arguments)
+        return self.grids.get(name, [])
 
     def points(self, num_samples: int, seed: int) -> Iterator[Iterator[dict[str, Any]]]:
         """For each point of the grid, the points to take ``num_samples`` of.
@@ -173,6 +118,20 @@ class Space:
                 {**grid, **{name: drawn.draw(rng) for name, drawn in self.distributions.items()}}
                 for _ in range(draws)
             )
+
+
+class Sweep(NamedTuple):
+    """What a sweep is of.
+
+    Attributes:
+        keys: config keys of all trials, with ``model``, ``dataset`` and ``sampler``.
+        space: the search space.
+        points: the possible points of it.
+    """
+
+    keys: dict[str, Any]
+    space: Space
+    points: list[dict[str, Any]]
 
 
 def space_path(params: str | os.PathLike[str] | None, sampler: str) -> Path:
@@ -207,14 +166,14 @@ def read_space(
         fixed: parameters to leave out, because they are given a value elsewhere.
 
     Raises:
-        UserError: if it cannot be read, names no parameter, or gives one no values.
+        UserError: if it cannot be read, names no parameter, gives one no values, or has the
+            ``constraints`` of the former version.
     """
     content = source if isinstance(source, Mapping) else read_yaml(source, key="params")
     content = {str(name): value for name, value in content.items() if name not in fixed}
-    whole = dict(content)
-    constraints = content.pop("constraints", [])
-    if not isinstance(constraints, list):
-        raise UserError.of("constraints", constraints, "must be a list of comparisons")
+    if "constraints" in content:
+        allowed = "leave it out: points whose values are impossible together are left out as it is"
+        raise UserError.of("constraints", content["constraints"], allowed)
     if not content:
         allowed = "must name at least one parameter that is not given elsewhere, with its values"
         raise UserError.of("params", source, allowed)
@@ -228,7 +187,7 @@ def read_space(
         if not values:
             raise UserError.of(name, value, "must list at least one value")
         grids[name] = values
-    return Space(grids, distributions, [Constraint.parse(text) for text in constraints], whole)
+    return Space(grids, distributions, content)
 
 
 def possible_points(
@@ -240,7 +199,8 @@ def possible_points(
 ) -> list[dict[str, Any]]:
     """The points of a space, without repeats and without those that cannot be trained.
 
-    A point is impossible if it breaks a constraint or the sampler refuses its values together.
+    A point is impossible if the sampler or the loss refuses its values together, or if they have no
+    meaning together.
 
     Args:
         space: the space.
@@ -253,28 +213,27 @@ def possible_points(
         UserError: for a parameter that there is not, a value that it cannot have, or if no point
             is possible.
     """
-    _check_names(space, sampler, model)
+    losses = [
+        chosen_loss(sampler, {"loss": name}) for name in space.values("loss") or [given.get("loss")]
+    ]
+    _check_names(space, sampler, losses, model)
     if num_samples > 1 and not space.distributions:
         allowed = "must be 1 for a space of lists only, each point of which is tried once"
         raise UserError.of("num_samples", num_samples, allowed)
     found: list[dict[str, Any]] = []
     reason = ""
-    seed = RUN_KEYS["seed"].check(given.get("seed", 2020))
+    network = model_class(model)
+    seed = KEYS["seed"].check(given.get("seed", 2020))
     for points in space.points(num_samples, seed):
         wanted = len(found) + num_samples
         for point in points:
             if len(found) == wanted:
                 break
-            point = {name: _checked(name, value, sampler) for name, value in point.items()}
+            point = {name: _checked(name, value, sampler, *losses) for name, value in point.items()}
             if point in found:
                 continue
-            values = sampler_values(sampler, {**given, **point})
-            broken = [c for c in space.constraints if not c.holds({**values, **point})]
-            if broken:
-                reason = f"{broken[0].left} {broken[0].compare} {broken[0].right} does not hold"
-                continue
             try:
-                sampler(**values)
+                make_axes(network, sampler, {**given, **point})
             except UserError as error:
                 reason = str(error)
                 continue
@@ -284,39 +243,33 @@ def possible_points(
     return found
 
 
-def searchable(sampler: type[HardNegativeSampler], model: str) -> list[str]:
-    """The keys that a sweep may search: the sampler's, the training's and the model's."""
+def searchable(
+    sampler: type[HardNegativeSampler], losses: Sequence[type[Loss]], model: str
+) -> list[str]:
+    """The keys that a sweep may search: the sampler's, the losses', the training's, the model's."""
     properties = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
     of_model = read_yaml(properties) if properties.is_file() else {}
-    return [*sampler.hyperparameters, *TRAINING_KEYS, *of_model]
+    of_losses = [key for loss in losses for key in loss.hyperparameters]
+    of_training = [key.name for key in TABLE if key.searchable]
+    return list(dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *of_model]))
 
 
-def _check_names(space: Space, sampler: type[HardNegativeSampler], model: str) -> None:
-    known = searchable(sampler, model)
+def _check_names(
+    space: Space, sampler: type[HardNegativeSampler], losses: Sequence[type[Loss]], model: str
+) -> None:
+    known = searchable(sampler, losses, model)
     for name in space.parameters:
         if name not in known:
             values = space.grids.get(name, space.distributions.get(name))
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            allowed = f"no parameter of {sampler.name}, {model} or the training; {hint}"
+            parts = ", ".join(dict.fromkeys([sampler.name, *(loss.name for loss in losses)]))
+            allowed = f"no parameter of {parts}, {model} or the training; {hint}"
             raise UserError.of(name, values, allowed)
-    known = [*space.parameters, *sampler.hyperparameters]
-    for constraint in space.constraints:
-        for name in constraint.names:
-            if name not in known:
-                allowed = f"must name parameters: {', '.join(dict.fromkeys(known))}"
-                raise UserError.of("constraints", name, allowed)
 
 
-def _checked(name: str, value: Any, sampler: type[HardNegativeSampler]) -> Any:
-    declared = {**RUN_KEYS, **sampler.hyperparameters}.get(name)
-    return value if declared is None else declared.check(value)
-
-
-def _operand(text: str) -> str | float | None:
-    if text.isidentifier():
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _checked(name: str, value: Any, *declared: type[Declared]) -> Any:
+    for cls in declared:
+        if name in cls.hyperparameters:
+            return cls.hyperparameters[name].check(value)
+    return key_of(name).check(value)

@@ -6,16 +6,19 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from recbole_hns.checkpoint import plain
-from recbole_hns.config import DEFAULTS, given_keys, read_yaml
+from recbole_hns.config import DEFAULTS, given_keys
+from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
-from recbole_hns.files import writable_directory, write_yaml
-from recbole_hns.sampler import SAMPLERS, HardNegativeSampler, sampler_class
+from recbole_hns.files import plain, writable_directory, write_yaml
+from recbole_hns.loss.base import Loss
+from recbole_hns.loss.registry import LOSSES
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import SAMPLERS, sampler_class
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.report import write_report
-from recbole_hns.tuning.space import Space, possible_points, read_space, space_path
+from recbole_hns.tuning.space import Space, Sweep, possible_points, read_space, space_path
 from recbole_hns.tuning.trial import Job
 
 if TYPE_CHECKING:
@@ -23,20 +26,6 @@ if TYPE_CHECKING:
 
 #: In the output directory: what the sweep was started with, which ``resume`` goes on with.
 RECORD = "sweep.yaml"
-
-
-class Sweep(NamedTuple):
-    """What a sweep is of.
-
-    Attributes:
-        keys: config keys of all trials, with ``model``, ``dataset`` and ``sampler``.
-        space: the search space.
-        points: the possible points of it.
-    """
-
-    keys: dict[str, Any]
-    space: Space
-    points: list[dict[str, Any]]
 
 
 def tune(
@@ -55,6 +44,7 @@ def tune(
     gpus_per_trial: float = 0.0,
     address: str | None = None,
     command_line: Mapping[str, str] | None = None,
+    loss: str | type[Loss] | None = None,
 ) -> ResultGrid:
     """Train and test at every point of a search space on Ray Tune, and choose by validation.
 
@@ -81,6 +71,7 @@ def tune(
         gpus_per_trial: GPUs of a trial, or the fraction of one; default 0, training on the CPU.
         address: ``HOST:PORT`` of a Ray cluster to join; default none, Ray is started here.
         command_line: as ``config_dict``, over it.
+        loss: as in :func:`recbole_hns.run`.
 
     Returns:
         Ray's ``ResultGrid``, whose metrics are those of
@@ -90,8 +81,9 @@ def tune(
         UserError: for a value that is not allowed, or data that cannot be used.
     """
     folder = Path(output).absolute()
-    given = _named(given_keys(model, dataset, sampler, config_file_list, config_dict, command_line))
-    fixed = given_keys(None, None, None, None, config_dict, command_line)
+    named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
+    given = _named(given_keys(config_file_list, config_dict, command_line, **named))
+    fixed = given_keys(None, config_dict, command_line, loss=loss)
     if resume:
         sweep = _recorded(folder, given, fixed, params)
     else:
@@ -100,7 +92,7 @@ def tune(
             raise UserError.of("output", output, allowed)
         sweep = _planned(given, fixed, params, num_samples)
     cls = sampler_class(sweep.keys["sampler"] if sampler is None else sampler)
-    job = Job(
+    job = Job.of(
         keys=sweep.keys,
         samplers={sweep.keys["sampler"]: cls},
         points=sweep.points,
@@ -179,10 +171,9 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
     named = dict(given)
     if isinstance(named.get("model"), type):
         named["model"] = named["model"].__name__
-    sampler = named.get("sampler")
-    if isinstance(sampler, type) and issubclass(sampler, HardNegativeSampler):
-        registered = SAMPLERS.get(sampler.name) is sampler
-        named["sampler"] = (
-            sampler.name if registered else f"{sampler.__module__}:{sampler.__qualname__}"
-        )
+    for axis, registered in (("sampler", SAMPLERS), ("loss", LOSSES)):
+        cls: Any = named.get(axis)
+        if isinstance(cls, type) and issubclass(cls, (HardNegativeSampler, Loss)):
+            known = registered.get(cls.name) is cls
+            named[axis] = cls.name if known else f"{cls.__module__}:{cls.__qualname__}"
     return plain(named)

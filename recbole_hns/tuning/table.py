@@ -18,7 +18,7 @@ class TrialTable:
     """One row a trial: its parameters, how it ended, its metrics and its seconds.
 
     Columns are ``trial``, the parameters, ``status`` (one of :data:`STATUSES`), ``error``, what
-    :func:`recbole_hns.tuning.trial.outcome` tells, and ``result_file``, relative to the table.
+    :func:`recbole_hns.tuning.trial.outcome` reports, and ``result_file``, relative to the table.
 
     Args:
         points: parameters of each trial.

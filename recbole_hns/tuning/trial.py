@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +12,15 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hns.config import Config
-from recbole_hns.data import data_loaders
+from recbole_hns.config.axes import chosen_loss
+from recbole_hns.config.keys import forced
+from recbole_hns.data.preparation import data_loaders
+from recbole_hns.loss.base import Loss
 from recbole_hns.quick_start import train_and_test
-from recbole_hns.sampler import HardNegativeSampler
+from recbole_hns.results import Run, read_run
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.training.trainer import EpochEnd
 from recbole_hns.tuning.cluster import Resources
-
-#: What trials leave to no config: the data is prepared before, and there is no terminal.
-FORCED = {
-    "save_dataset": False,
-    "save_dataloaders": False,
-    "dataloaders_save_path": None,
-    "show_progress": False,
-}
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Job:
         keys: config keys, over the defaults and under a point's own.
         samplers: sampler classes by the name that ``sampler`` has in keys or point. A class
             travels to processes in which a user's module was never imported.
+        losses: loss classes likewise.
         points: config keys of each trial.
         files: result file of each trial.
         resources: of a trial.
@@ -42,9 +39,27 @@ class Job:
 
     keys: Mapping[str, Any]
     samplers: Mapping[str, type[HardNegativeSampler]]
+    losses: Mapping[str, type[Loss]]
     points: Sequence[Mapping[str, Any]]
     files: Sequence[Path]
     resources: Resources
+
+    @classmethod
+    def of(
+        cls,
+        keys: Mapping[str, Any],
+        samplers: Mapping[str, type[HardNegativeSampler]],
+        points: Sequence[Mapping[str, Any]],
+        files: Sequence[Path],
+        resources: Resources,
+    ) -> Job:
+        """A job whose losses are those that keys and points name."""
+        losses: dict[str, type[Loss]] = {}
+        for point in points:
+            values = {**keys, **point}
+            if isinstance(values.get("loss"), str) and values["loss"] not in losses:
+                losses[values["loss"]] = chosen_loss(samplers[values["sampler"]], values)
+        return cls(keys, samplers, losses, points, files, resources)
 
     def config(self, point: Mapping[str, Any], **more: Any) -> Config:
         """The config of a trial.
@@ -52,12 +67,14 @@ class Job:
         Raises:
             UserError: for a value that is not allowed.
         """
-        values = {**self.keys, **point, **FORCED, **more}
+        values = {**self.keys, **point, **forced("trial"), **more}
+        loss = values.pop("loss", None)
         return Config(
             values.pop("model"),
             values.pop("dataset"),
             self.samplers[values.pop("sampler")],
             config_dict=values,
+            loss=None if loss is None else self.losses[loss],
         )
 
 
@@ -94,38 +111,47 @@ def train_trial(point: dict[str, Any], job: Job, data: Mapping[int, Any]) -> Non
             config,
             data_loaders(config, split),
             result_file=file,
-            on_evaluation=lambda record: report(outcome(record.content())),
+            callbacks=[_report_evaluation],
         )
     except Exception as error:
         # Ray's own account of it is a traceback through Ray
         report({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         raise
-    report({**outcome(json.loads(file.read_bytes())), "finished": True})
+    report({**outcome(read_run(file)), "finished": True})
 
 
-def finished_result(file: Path) -> dict[str, Any] | None:
+def _report_evaluation(end: EpochEnd) -> None:
+    """Report to Ray what the run has come to, if the epoch was evaluated."""
+    from recbole_hns.tuning.ray_names import report
+
+    if end.valid_score is not None:
+        report(outcome(end.trainer.record.content()))
+
+
+def finished_result(file: Path) -> Run | None:
     """What a result file holds, if its run came to its end."""
     if not file.exists():
         return None
-    content = json.loads(file.read_bytes())
-    return content if "test_result" in content else None
+    run = read_run(file)
+    return run if run.test_result is not None else None
 
 
-def outcome(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run has come to, from the content of its result file.
+def outcome(run: Run) -> dict[str, Any]:
+    """What a run has come to.
 
     Returns:
-        ``score``, the best validation score; ``best_epoch``, counted from 0; ``epochs``, how many
-        were trained; ``train_seconds`` and ``eval_seconds``, their sums; and the metrics of the
-        best epoch, ``valid_ndcg@10`` and, once the run is finished, ``test_ndcg@10``.
+        ``score``, the best validation score; ``best_epoch``, the number of epochs after which it
+        was reached; ``epochs``, how many were trained; ``train_seconds`` and ``eval_seconds``,
+        their sums; and the metrics of the best epoch, ``valid_ndcg@10`` and, once the run is
+        finished, ``test_ndcg@10``.
     """
-    epochs = content["epochs"]
+    valid, test = run.best_valid_result or {}, run.test_result or {}
     return {
-        "score": content["best_valid_score"],
-        "best_epoch": content["best_epoch"],
-        "epochs": len(epochs),
-        **{f"valid_{key}": value for key, value in content["best_valid_result"].items()},
-        **{f"test_{key}": value for key, value in content.get("test_result", {}).items()},
-        "train_seconds": sum(epoch["train_seconds"] for epoch in epochs),
-        "eval_seconds": sum(epoch.get("eval_seconds", 0.0) for epoch in epochs),
+        "score": run.best_valid_score,
+        "best_epoch": run.best_epoch,
+        "epochs": len(run.epochs),
+        **{f"valid_{key}": value for key, value in valid.items()},
+        **{f"test_{key}": value for key, value in test.items()},
+        "train_seconds": sum(epoch.train_seconds or 0.0 for epoch in run.epochs),
+        "eval_seconds": sum(epoch.eval_seconds or 0.0 for epoch in run.epochs),
     }

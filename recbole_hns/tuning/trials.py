@@ -14,7 +14,7 @@ import pandas as pd
 from recbole.utils import init_seed
 
 from recbole_hns.config import Config
-from recbole_hns.data import Split, create_dataset, data_loaders, split_dataset
+from recbole_hns.data.preparation import Split, create_dataset, data_loaders, split_dataset
 from recbole_hns.errors import UserError
 from recbole_hns.tuning.cluster import check_address
 from recbole_hns.tuning.ray_names import (
@@ -171,7 +171,7 @@ def _splits(job: Job) -> Iterator[tuple[int, Split]]:
         split = split_dataset(config, copied)
         if not len(split.valid):
             raise UserError.of("dataset", config["dataset"], "its validation part is empty")
-        # what only the data show to be a mistake is told before Ray starts
+        # what only the data show to be a mistake is reported before Ray starts
         data_loaders(config, split)
         yield seed, split
 
@@ -189,7 +189,7 @@ def _scheduler(name: str | None, epochs: int) -> ASHAScheduler | MedianStoppingR
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Ray's warnings and tracebacks: what fails is told by its trial's row."""
+    """Without Ray's warnings and tracebacks: what fails is reported in its trial's row."""
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:

@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ import torch
 from conftest import QUIET, prepared
 
 from recbole_hns import load_data_and_model, run
-from recbole_hns.checkpoint import load_checkpoint
+from recbole_hns.batch import Batch, Candidates, Scores
 from recbole_hns.cli import main
-from recbole_hns.data import CandidateSampler
+from recbole_hns.config.config import model_class
+from recbole_hns.data import NegativePool
+from recbole_hns.errors import UserError
 from recbole_hns.evaluation import norm_opauc
+from recbole_hns.model import check_sampler
 from recbole_hns.sampler import SAMPLERS
+from recbole_hns.training.checkpoint import load_checkpoint
 
 SHORT = {**QUIET, "epochs": 3, "embedding_size": 16, "train_batch_size": 64}
 
@@ -52,11 +57,16 @@ def on(device):
 @pytest.fixture
 def drawn_on_cpu(monkeypatch):
     """Candidates are the same whatever the device, whose generators differ."""
-    draw = CandidateSampler.draw
+    draw, draw_shared = NegativePool.draw, NegativePool.draw_shared
     monkeypatch.setattr(
-        CandidateSampler,
+        NegativePool,
         "draw",
         lambda self, user, num: draw(self, user.cpu(), num).to(user.device),
+    )
+    monkeypatch.setattr(
+        NegativePool,
+        "draw_shared",
+        lambda self, num, device: draw_shared(self, num, torch.device("cpu")).to(device),
     )
 
 
@@ -74,7 +84,7 @@ def losses():
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
 def test_candidates(distribution, toy, device):
     _, train, _, _ = prepared(**toy)
-    sampler = train._sampler.with_distribution(distribution, 0.75)
+    sampler = train._sampler.pool.with_distribution(distribution, 0.75)
     user = torch.arange(1, sampler.user_num, device=device).repeat(20)
     item = sampler.draw(user, 50)
     assert item.device.type == device.type
@@ -91,15 +101,30 @@ def test_candidates(distribution, toy, device):
     np.testing.assert_allclose(share, mass / mass.sum(axis=1, keepdims=True), atol=0.06)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+#: Those that select by scores alone, without state or chance.
+SELECTING = [name for name, cls in SAMPLERS.items() if cls.needs != "layers" and name != "srns"]
+
+
+@pytest.mark.parametrize("name", SELECTING)
 def test_samplers_choose_the_same(name, device):
     sampler = SAMPLERS[name](**KEYS.get(name, {}))
     generator = torch.Generator().manual_seed(1)
     num = sampler.candidate_num
-    pos_scores, scores = (torch.randn(64, n, generator=generator) for n in (1, num))
-    expected, found = (
-        sampler.select(pos_scores.to(place), scores.to(place)) for place in ("cpu", device)
-    )
+    pos, neg = (torch.randn(64, n, generator=generator) for n in (1, num))
+    sampler.setup(SimpleNamespace(n_users=64, n_items=100), 1)
+    users = torch.arange(64)
+    items = torch.arange(1, 1 + num).expand(64, -1)
+    log_q = torch.rand(64, num, generator=generator)
+
+    def select(target):
+        sampler.to(target)
+        candidates = Candidates(
+            items.to(target), None, log_q.to(target), 90 + 0 * users[:, None].to(target)
+        )
+        part = Batch.of(users.to(target), users.to(target))
+        return sampler.select(Scores(pos.to(target), neg.to(target)), candidates, part)
+
+    expected, found = select("cpu"), select(device)
     for theirs, ours in zip(expected, found):
         if theirs is None:
             assert ours is None
@@ -120,11 +145,29 @@ def test_opauc(device):
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-12, equal_nan=True)
 
 
+def refuses(model, sampler):
+    """Whether the config refuses the pair."""
+    try:
+        check_sampler(model_class(model), SAMPLERS[sampler])
+    except UserError:
+        return True
+    return False
+
+
+PAIRS = [(m, s) for m in MODELS for s in SAMPLERS if not refuses(m, s)]
+
+
+def slow(cases, quick):
+    """Parameters of which those that are not quick are marked slow."""
+    return [case if quick(case) else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 # --- training -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "sampler"), slow(PAIRS, lambda case: "BPR" in case or "dns" in case)
+)
 def test_every_model_trains_with_every_sampler(model, sampler, toy, device):
     keys = {**SHORT, **toy, **on(device), **MODELS[model], **KEYS.get(sampler, {}), "epochs": 2}
     metrics = {"metrics": ["NDCG", "NormOPAUC"], "valid_metric": "NDCG@10"}
@@ -133,11 +176,23 @@ def test_every_model_trains_with_every_sampler(model, sampler, toy, device):
     assert np.isfinite(losses()).all()
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+#: Those whose draws are all the pool's, which the test makes the same on every device.
+SAME_DRAWS = [
+    name
+    for name in SAMPLERS
+    if name not in ("adasir", "ans", "aobpr", "irgan", "kernel", "mixgcf", "srns")
+]
+SHARED = {"candidate_sharing": "batch", "similarity": "cosine", "loss": "softmax"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "axes"), [*((name, {}) for name in SAME_DRAWS), ("dns_mn", SHARED), ("all", SHARED)]
+)
 @pytest.mark.parametrize("model", ["BPR", "LightGCN"])
-@pytest.mark.parametrize("mode", ["full", "uni10"])
-def test_same_seed_and_data_same_figures(model, sampler, mode, toy, device, drawn_on_cpu):
+@pytest.mark.parametrize("mode", ["full", pytest.param("uni10", marks=pytest.mark.slow)])
+def test_same_seed_and_data_same_figures(model, sampler, axes, mode, toy, device, drawn_on_cpu):
     keys = {**SHORT, **toy, **KEYS.get(sampler, {}), "eval_args": {"mode": mode}, "topk": [5, 10]}
+    keys.update(axes)
     keys.update(metrics=["Recall", "NDCG", "MRR", "OPAUC"], valid_metric="NDCG@10")
     found = {}
     for place in (torch.device("cpu"), device):
@@ -150,8 +205,16 @@ def test_same_seed_and_data_same_figures(model, sampler, mode, toy, device, draw
         assert result[metric] == pytest.approx(value, abs=0.02), metric
 
 
-@pytest.mark.parametrize("sampler", ["dns", "dns_mn", "softmax", "softmax_v", "ahns"])
-@pytest.mark.parametrize("model", ["BPR", "LightGCN", "ConvNCF"])
+EXACT = [
+    (model, sampler)
+    for model in ("BPR", "LightGCN", "ConvNCF")
+    for sampler in ("dns", "dns_mn", "softmax", "softmax_v", "ahns")
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"), slow(EXACT, lambda case: "ConvNCF" not in case or "dns" in case)
+)
 def test_every_negative_exactly(model, sampler, toy, device):
     keys = {**SHORT, **toy, **MODELS[model], "candidate_num": "all", "epochs": 2}
     found = {}

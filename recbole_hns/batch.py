@@ -1,0 +1,237 @@
+"""The values that flow from a batch to its loss, in their order.
+
+``training/step.py`` hands them on: a :class:`Batch` is given :class:`Candidates`, which are scored
+(:class:`Scores`); a sampler selects among them (:class:`Selection`), and the :class:`Negatives`
+that this makes are what a loss learns from. Samplers and losses see a model only as
+:class:`Encoded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Positives to learn from: a whole batch, or the part of it that fits in memory.
+
+    Attributes:
+        user: ``[B]``, int64.
+        pos_item: the positive of each, ``[B]``, int64.
+        size: rows of the whole batch, by which its loss is averaged.
+        shared: items that all rows of the batch have as candidates, ``[1, N]``, int64; None where
+            each row has its own.
+    """
+
+    user: Tensor
+    pos_item: Tensor
+    size: int
+    shared: Tensor | None = None
+
+    @classmethod
+    def of(cls, user: Tensor, pos_item: Tensor) -> Batch:
+        """The whole batch of some users and their positives."""
+        return cls(user, pos_item, len(user))
+
+    def split(self, rows: int, whole_users: bool = False) -> Iterator[Batch]:
+        """Parts of ``rows`` rows, the last perhaps smaller.
+
+        Args:
+            rows: > 0.
+            whole_users: have all rows of a user in one part, which may then have more rows.
+        """
+        user, pos_item = self.user, self.pos_item
+        sizes: int | list[int] = rows
+        if whole_users:
+            order = user.argsort(stable=True)
+            user, pos_item = user[order], pos_item[order]
+            sizes = [0]
+            for count in user.unique_consecutive(return_counts=True)[1].tolist():
+                if sizes[-1] and sizes[-1] + count > rows:
+                    sizes.append(0)
+                sizes[-1] += count
+        for users, items in zip(user.split(sizes), pos_item.split(sizes), strict=True):
+            yield self._replace(user=users, pos_item=items)
+
+
+class Candidates(NamedTuple):
+    """The candidates of a part, among which a sampler selects.
+
+    Attributes:
+        items: item ids, ``[B, N]``, or ``[1, N]`` where all rows share them, int64; None for every
+            item of the catalogue, candidate n being item n.
+        excluded: row and column of every candidate that cannot be a negative of its row,
+            two int64 tensors of one length; its score is minus infinity. None: every candidate can.
+        log_q: logarithm of the probability with which each candidate was drawn, up to a constant of
+            its row, ``[B, N]``; None where all are as likely.
+        negative_num: number of items that each row's user has not interacted with, ``[B, 1]``,
+            int64; None where the sampler does not ask for it.
+    """
+
+    items: Tensor | None
+    excluded: tuple[Tensor, Tensor] | None = None
+    log_q: Tensor | None = None
+    negative_num: Tensor | None = None
+
+
+class Scores(NamedTuple):
+    """Scores of positives and of candidates or negatives.
+
+    Attributes:
+        pos: r_ui, ``[B, 1]``.
+        neg: r_uj, ``[B, N]``; minus infinity where excluded.
+    """
+
+    pos: Tensor
+    neg: Tensor
+
+
+class Selection(NamedTuple):
+    """What a sampler selected among the candidates.
+
+    Attributes:
+        columns: column of each selected candidate, ``[B, M]``, int64; None selects all N, in order.
+        weight: weight of each in the loss, ``[B, M]``, each row summing to 1; None is 1 / M.
+        scale: factor of each row's loss, ``[B]``; None is 1.
+    """
+
+    columns: Tensor | None = None
+    weight: Tensor | None = None
+    scale: Tensor | None = None
+
+
+class Negatives(NamedTuple):
+    """The negatives of a part.
+
+    Attributes:
+        items: item ids, ``[B, M]``, or ``[1, M]`` where all rows share them, int64; None for every
+            item of the catalogue.
+        scores: scores of the positives and of them, without gradient.
+        weight: weight of each, ``[B, M]``; 0 for an excluded candidate, also if selected. None
+            weights all of a row alike that are not excluded.
+        scale: factor of each row's loss, ``[B]``; None is 1. 0 in a row that has no negative.
+        excluded: row and column of each excluded candidate among them, where there are no weights
+            to say so; it scores minus infinity, also with gradient. None: there is none.
+        num: number of negatives of each row, ``[B, 1]``, where ``excluded`` is given.
+    """
+
+    items: Tensor | None
+    scores: Scores
+    weight: Tensor | None = None
+    scale: Tensor | None = None
+    excluded: tuple[Tensor, Tensor] | None = None
+    num: Tensor | None = None
+
+    @classmethod
+    def of(cls, candidates: Candidates, scores: Scores, selection: Selection) -> Negatives:
+        """The candidates that were selected, those that are excluded with weight 0."""
+        columns, weight, scale = selection
+        if candidates.excluded is not None and columns is None and weight is None:
+            return cls._all_of(candidates.items, candidates.excluded, scores, scale)
+        neg = scores.neg if columns is None else scores.neg.gather(1, columns)
+        if candidates.excluded is not None:
+            inside = neg != -torch.inf
+            if weight is None:
+                weight = 1 / inside.sum(dim=1, keepdim=True).clamp(min=1).to(neg.dtype)
+            # not times 0: where nothing is inside, weights are NaN
+            weight = torch.where(inside, weight, 0)
+        items = candidates.items
+        if items is None:
+            items = columns
+        elif columns is not None:
+            items = items.expand(len(neg), -1).gather(1, columns)
+        return cls(items, Scores(scores.pos, neg), weight, scale)
+
+    @classmethod
+    def _all_of(
+        cls,
+        items: Tensor | None,
+        excluded: tuple[Tensor, Tensor],
+        scores: Scores,
+        scale: Tensor | None,
+    ) -> Negatives:
+        """All candidates but the excluded, without a matrix of weights, which costs several passes.
+
+        A row of which all are excluded keeps them, at scale 0, so that its gradient is a number.
+        """
+        row, column = excluded
+        rows, width = scores.neg.shape
+        num = width - torch.bincount(row, minlength=rows)
+        some = num > 0
+        kept = some[row]
+        scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
+        return cls(items, scores, None, scale, (row[kept], column[kept]), num.unsqueeze(1))
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Weighted mean of the losses of each row's negatives.
+
+        Args:
+            losses: ``[B, M]``; 0 for a score of minus infinity.
+
+        Returns:
+            ``[B]``.
+        """
+        if self.weight is not None:
+            return weighted(losses, self.weight).sum(dim=1)
+        if self.num is None:
+            return losses.mean(dim=1)
+        return losses.sum(dim=1) / self.num.squeeze(1).clamp(min=1)
+
+    def weights(self) -> Tensor | None:
+        """The weights as a matrix, ``[B, M]``; None where all of the part are 1 / M."""
+        if self.excluded is None or self.num is None:
+            return self.weight
+        weight = (1 / self.num.clamp(min=1)).to(self.scores.neg.dtype) * (self.num > 0)
+        weight = weight.expand(self.scores.neg.shape).contiguous()
+        weight[self.excluded] = 0
+        return weight
+
+
+def weighted(losses: Tensor, weight: Tensor) -> Tensor:
+    """Losses times weights, a weight of 0 giving 0 whatever the loss.
+
+    A weight that is NaN makes the product NaN.
+    """
+    return torch.where(weight == 0, 0, losses * weight)
+
+
+class Encoded(Protocol):
+    """A batch as a model encodes it: queries, and the items that they score.
+
+    Attributes:
+        user_table: embeddings of all users, ``[user_num, dim]``; of models that have them.
+        item_table: embeddings of all items, ``[item_num, dim]``; likewise.
+        pairs_in_memory: pairs of a query and an item that ``step_memory`` has room for.
+    """
+
+    @property
+    def user_table(self) -> Tensor: ...
+
+    @property
+    def item_table(self) -> Tensor: ...
+
+    @property
+    def pairs_in_memory(self) -> int: ...
+
+    def query(self, part: Batch) -> Tensor:
+        """What scores the items of each row, with gradient: ``[B, dim]``."""
+
+    def score(self, query: Tensor, part: Batch, candidates: Candidates) -> Scores:
+        """Scores of positives and candidates, without gradient."""
+
+    def rescore(self, query: Tensor, part: Batch, negatives: Negatives) -> Scores:
+        """Scores of positives and negatives, with gradient."""
+
+    def user_scores(self, user: Tensor, items: Tensor | None) -> Tensor:
+        """Scores of any items for any users, without gradient.
+
+        Args:
+            user: ``[B]``, int64.
+            items: ``[B, N]`` or ``[1, N]``, int64; None for every item.
+
+        Returns:
+            ``[B, N]``.
+        """

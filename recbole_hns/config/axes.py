@@ -1,0 +1,144 @@
+"""The axes of a config, made from its keys: sampler, loss, and the similarity they see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recbole_hns.config.keys import KEYS
+from recbole_hns.errors import UserError
+from recbole_hns.loss.base import Loss
+from recbole_hns.loss.registry import LOSSES, loss_class
+from recbole_hns.model.registry import adapter_class
+from recbole_hns.parameters import Declared, Parameter
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import SAMPLERS
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+#: SSM's own name for ``similarity``, which applies to training only.
+SSM_SIMILARITY = "ssm_similarity"
+
+
+class Axes(NamedTuple):
+    """What a run learns with.
+
+    Attributes:
+        sampler: selects the negatives.
+        loss: learns from them.
+        set_by_sampler: the loss's hyperparameters that the sampler sets by keys of its own.
+        similarity: of training, ``inner`` or ``cosine``.
+        eval_similarity: of evaluation, likewise.
+    """
+
+    sampler: HardNegativeSampler
+    loss: Loss
+    set_by_sampler: dict[str, Any]
+    similarity: str
+    eval_similarity: str
+
+
+def make_axes(
+    model: type[AbstractRecommender],
+    sampler: type[HardNegativeSampler],
+    given: Mapping[str, Any],
+    loss: type[Loss] | None = None,
+) -> Axes:
+    """Sampler, loss and similarities of a config.
+
+    Args:
+        model: the model class.
+        sampler: the sampler's class.
+        given: config keys, without defaults.
+        loss: the loss's class; default what ``given`` says, else the sampler's default.
+
+    Raises:
+        UserError: for a value that is not allowed, or values that have no meaning together.
+    """
+    loss = loss or chosen_loss(sampler, given)
+    values = declared_values(sampler, given)
+    similarity = _checked("similarity", given)
+    eval_similarity = _checked("eval_similarity", given)
+    if SSM_SIMILARITY in sampler.hyperparameters:
+        if similarity is not None and values.setdefault(SSM_SIMILARITY, similarity) != similarity:
+            allowed = f"similarity={similarity} differs; give only one"
+            raise UserError.of(SSM_SIMILARITY, values[SSM_SIMILARITY], allowed)
+        # the authors of SSM train with cosines and evaluate by inner products
+        eval_similarity = eval_similarity or "inner"
+    made = sampler(**values)
+    similarity = getattr(made, SSM_SIMILARITY, similarity or "inner")
+    if eval_similarity in (None, "trained"):
+        eval_similarity = similarity
+    fixed = made.loss_parameters() if loss is loss_class(sampler.default_loss) else {}
+    of_loss = declared_values(loss, given)
+    for key in fixed.keys() & of_loss.keys():
+        keys = [own for own in sampler.hyperparameters if own.startswith(f"{sampler.name}_")]
+        allowed = f"sampler={sampler.name} sets it by its own keys, {', '.join(keys)}"
+        raise UserError.of(key, of_loss[key], allowed)
+    axes = Axes(made, loss(**of_loss, **fixed), fixed, similarity, eval_similarity)
+    _check_together(model, axes, given)
+    return axes
+
+
+def chosen_loss(sampler: type[HardNegativeSampler], given: Mapping[str, Any]) -> type[Loss]:
+    """The class of the loss that ``given`` names, by default the sampler's.
+
+    Raises:
+        UserError: if there is no such loss.
+    """
+    name = given.get("loss")
+    return loss_class(sampler.default_loss if name is None else name)
+
+
+def set_by_sampler(sampler: type[HardNegativeSampler], loss: type[Loss]) -> set[str]:
+    """The hyperparameters of a loss that a sampler sets by keys of its own."""
+    return set(sampler().loss_parameters()) if loss is loss_class(sampler.default_loss) else set()
+
+
+def declared_values(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``given`` has of the hyperparameters that a sampler or a loss declares."""
+    return {key: given[key] for key in cls.hyperparameters if key in given}
+
+
+def sampler_keys() -> dict[str, Parameter]:
+    """The hyperparameters of all registered samplers; for a shared key, the most general."""
+    keys = dict(HardNegativeSampler.hyperparameters)
+    for cls in SAMPLERS.values():
+        for key, parameter in cls.hyperparameters.items():
+            keys.setdefault(key, parameter)
+    return keys
+
+
+def loss_keys() -> dict[str, Parameter]:
+    """The hyperparameters of all registered losses."""
+    keys: dict[str, Parameter] = {}
+    for cls in LOSSES.values():
+        for key, parameter in cls.hyperparameters.items():
+            keys.setdefault(key, parameter)
+    return keys
+
+
+def _checked(key: str, given: Mapping[str, Any]) -> Any:
+    value = given.get(key)
+    return None if value is None else KEYS[key].check(value)
+
+
+def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping[str, Any]) -> None:
+    """Refuse a combination that has no meaning, before any data is read."""
+    sampler = axes.sampler
+    key = SSM_SIMILARITY if SSM_SIMILARITY in given else "similarity"
+    embeddings = adapter_class(model).has_embeddings
+    allowed = f"needs a model that scores by an inner product; {model.__name__} does not"
+    if axes.similarity == "cosine":
+        if not embeddings:
+            raise UserError.of(key, "cosine", allowed)
+        if sampler.needs == "layers":
+            allowed = f"must be inner with sampler={sampler.name}, which mixes embeddings of layers"
+            raise UserError.of(key, "cosine", allowed)
+    if axes.eval_similarity == "cosine" and not embeddings:
+        raise UserError.of("eval_similarity", "cosine", allowed)
+    if sampler.candidate_sharing == "batch" and not embeddings:
+        raise UserError.of("candidate_sharing", "batch", allowed)
+    if sampler.candidate_distribution == "in_batch" and not embeddings:
+        raise UserError.of("candidate_distribution", "in_batch", allowed)

@@ -1,0 +1,257 @@
+"""RecBole's ``Config`` with the axes of this package: sampler, loss and similarity."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import get_model
+
+from recbole_hns.config.axes import chosen_loss, loss_keys, make_axes, sampler_keys
+from recbole_hns.config.checks import (
+    check_optional,
+    checked_metrics,
+    checked_rates,
+    checked_valid_metric,
+    ready_split,
+)
+from recbole_hns.config.keys import TABLE, key_of
+from recbole_hns.config.yaml_files import YamlLoader, literal, read_config_files, read_yaml
+from recbole_hns.errors import UserError
+from recbole_hns.files import properties_path
+from recbole_hns.loss.base import Loss
+from recbole_hns.loss.registry import LOSSES, loss_class
+from recbole_hns.model.registry import SUPPORTED, check_model, check_sampler
+from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import SAMPLERS, sampler_class
+
+#: What a run trains when nothing is said.
+DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
+
+
+class Config(RecBoleConfig):
+    """RecBole's config for training with a sampler and a loss.
+
+    Precedence, as in RecBole: command line over ``config_dict`` over files over defaults. Nothing
+    is read from ``sys.argv``, and strings are read as Python literals, never evaluated.
+
+    Args:
+        model: model name or class; default: what files or dictionaries say, else ``BPR``.
+        dataset: data set name; default likewise, else ``ml-100k``.
+        sampler: sampler name, ``package.module:Class`` or class; default likewise, else ``ahns``.
+        config_file_list: YAML files, the later ones over the earlier.
+        config_dict: further keys.
+        command_line: keys given as ``--key=value``, values as strings.
+        loss: loss name, ``package.module:Class`` or class; default likewise, else the sampler's.
+
+    Attributes:
+        sampler: the sampler, with its hyperparameters checked.
+        loss: the loss, likewise.
+        default_eval_batch_size: whether ``eval_batch_size`` was left to its default.
+
+    Raises:
+        UserError: for a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        sampler: str | type[HardNegativeSampler] | None = None,
+        config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, str] | None = None,
+        loss: str | type[Loss] | None = None,
+    ) -> None:
+        self._command_line = dict(command_line or {})
+        self._arguments = {"sampler": sampler, "loss": loss}
+        try:
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"config: {error}") from error
+        # RecBole has turned a single K into a list by now
+        self["valid_metric"] = checked_valid_metric(self.final_config_dict)
+
+    def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
+        return YamlLoader
+
+    def _load_config_files(self, file_list: Sequence[str | os.PathLike[str]] | None) -> dict:
+        return read_config_files(file_list)
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._convert_config_dict(self._command_line)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {key: literal(value) for key, value in config_dict.items()}
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        given = {**DEFAULTS, **self.external_config_dict}
+        found = model_class(given["model"] if model is None else model)
+        dataset = given["dataset"] if dataset is None else dataset
+        check_model(found)
+        if not isinstance(dataset, str) or not dataset:
+            raise UserError.of("dataset", dataset, "must be the name of a data set")
+        return found.__name__, found, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        given = self.external_config_dict
+        name, loss = self._arguments["sampler"], self._arguments["loss"]
+        if name is None:
+            name = given.get("sampler", DEFAULTS["sampler"])
+        self._sampler_class = sampler_class(name)
+        check_sampler(model_class, self._sampler_class)
+        self._loss_class = (
+            chosen_loss(self._sampler_class, given) if loss is None else loss_class(loss)
+        )
+        self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        self._check_keys()
+        given = self.external_config_dict
+        axes = make_axes(self.model_class, self._sampler_class, given, self._loss_class)
+        self.sampler, self.loss = axes.sampler, axes.loss
+        self._set_by_sampler = axes.set_by_sampler
+        final = super()._get_final_config_dict()
+        # what opauc_beta or the sampler sets shows as set
+        for part in (self.loss, self.sampler):
+            final.update({key: getattr(part, key) for key in part.hyperparameters})
+        final["sampler"] = self._name("sampler", self._sampler_class.name)
+        final["loss"] = self._name("loss", self._loss_class.name)
+        final["similarity"] = axes.similarity
+        final["eval_similarity"] = axes.eval_similarity
+        for key in TABLE:
+            # only what RecBole leaves unset may be unset
+            before = self.internal_config_dict.get(key.name)
+            if final.get(key.name) is not None or before is not None:
+                final[key.name] = key.check(final[key.name])
+        check_optional(final)
+        final.update(checked_rates(final))
+        final["metrics"] = checked_metrics(final)
+        # a run can be resumed from another directory
+        self.data_root = final["data_path"] = os.path.abspath(final["data_path"])
+        final["benchmark_filename"] = ready_split(self.dataset, final)
+        self.default_eval_batch_size = "eval_batch_size" not in given
+        self.parameters["Negative Sampling"] = [
+            "sampler",
+            *self.sampler.hyperparameters,
+            "similarity",
+            "eval_similarity",
+            "loss",
+            *self.loss.hyperparameters,
+        ]
+        return final
+
+    def _name(self, axis: str, name: str) -> str:
+        """What was given as a sampler or a loss, a class by its name."""
+        argument = self._arguments[axis]
+        if isinstance(argument, str):
+            return argument
+        given = self.external_config_dict.get(axis)
+        return given if argument is None and isinstance(given, str) else name
+
+    def _check_keys(self) -> None:
+        """Refuse keys that a sampler replaces and misspelt ones, and check those of no use here."""
+        used = {**self._loss_class.hyperparameters, **self._sampler_class.hyperparameters}
+        ours = {**loss_keys(), **sampler_keys(), **used}
+        families = {name.split("_")[0] for name in (*ours, *SAMPLERS, *LOSSES)}
+        recbole = set(self.internal_config_dict).union(*self.parameters.values())
+        for key, value in self.external_config_dict.items():
+            if not isinstance(key, str):
+                raise UserError.of(str(key), value, "keys must be strings")
+            if key_of(key).instead:
+                raise UserError.of(key, value, key_of(key).instead)
+            if key in ours:
+                if key not in used:
+                    ours[key].check(value)
+                continue
+            if key in recbole:
+                continue
+            family = key.split("_")[0] in families and "_" in key
+            known = [*ours, *read_yaml(properties_path("overall.yaml"))]
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
+            if family or close:
+                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+                raise UserError.of(key, value, f"no such key; {hint}")
+
+    def unused_keys(self) -> dict[str, str]:
+        """Keys given that belong to other samplers or losses than those in use.
+
+        Returns:
+            The axis of each, ``sampler`` or ``loss``, that it has no effect with.
+        """
+        used = {**self.loss.hyperparameters, **self.sampler.hyperparameters}
+        axes = {**dict.fromkeys(loss_keys(), "loss"), **dict.fromkeys(sampler_keys(), "sampler")}
+        return {
+            key: axes[key] for key in self.external_config_dict if key in axes and key not in used
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """All keys with the values in use, such that giving them again makes the same config."""
+        values = {
+            key: value for key, value in self.final_config_dict.items() if not key_of(key).derived
+        }
+        values["data_path"] = self.data_root
+        if self.default_eval_batch_size:
+            del values["eval_batch_size"]
+        if values.get("opauc_beta") is not None:
+            values.pop(self.sampler.hardness_key, None)
+        for key in self._set_by_sampler.keys() - self.sampler.hyperparameters.keys():
+            del values[key]
+        return values
+
+
+def given_keys(
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    command_line: Mapping[str, str] | None = None,
+    **named: Any,
+) -> dict[str, Any]:
+    """What the arguments of :class:`Config` give, merged by its precedence, without defaults.
+
+    Args:
+        config_file_list: as there.
+        config_dict: as there.
+        command_line: as there.
+        **named: model, dataset, sampler and loss, over all others; None is not given.
+    """
+    values = read_config_files(config_file_list)
+    values.update({key: literal(value) for key, value in (config_dict or {}).items()})
+    values.update({key: literal(value) for key, value in (command_line or {}).items()})
+    values.update({key: value for key, value in named.items() if value is not None})
+    return values
+
+
+def model_class(model: Any) -> type:
+    """RecBole's model class of a name; a class as it is.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    if isinstance(model, type):
+        return model
+    if not isinstance(model, str) or not model.isidentifier():
+        raise UserError.of("model", model, "must be the name of a RecBole model")
+    anomaly = torch.is_anomaly_enabled()
+    try:
+        return get_model(model)
+    except (ValueError, AttributeError, ImportError):
+        import recbole.model.general_recommender as general
+
+        close = difflib.get_close_matches(model.lower(), [n.lower() for n in dir(general)], n=1)
+        names = [name for name in dir(general) if close and name.lower() == close[0]]
+        names = [name for name in names if isinstance(getattr(general, name), type)]
+        hint = f"; did you mean {names[0]}?" if names else f"; it {SUPPORTED}"
+        raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
+    finally:
+        # RecBole's SINE switches it on when imported, which looking for a model may do
+        torch.autograd.set_detect_anomaly(anomaly)

@@ -1,0 +1,74 @@
+"""RecBole's sampler of the negatives that evaluation ranks, drawn for a whole batch at once."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from recbole.sampler import Sampler
+
+from recbole_hns.data.interactions import UsedItems
+from recbole_hns.data.pool import NegativePool
+
+
+class EvalSampler(Sampler):
+    """RecBole's ``Sampler`` over a :class:`~recbole_hns.data.pool.NegativePool` of each phase.
+
+    It can stand wherever RecBole uses its own. Popularity counts the interactions up to and
+    including the phase, so training never sees validation or test data.
+
+    Args:
+        phases: names of the phases, such as ``["train", "valid", "test"]``.
+        datasets: RecBole's data set of each phase.
+        distribution: ``uniform`` or ``popularity``; default ``uniform``.
+        alpha: power of the popularity; None for its logarithm, log(1 + count). Default 1.
+    """
+
+    def get_used_ids(self) -> dict[str, UsedItems]:
+        """Used items of every phase; a phase includes the ones before it."""
+        user, item = [], []
+        for phase, dataset in zip(self.phases, self.datasets, strict=True):
+            user.append(dataset.inter_feat[self.uid_field].numpy())
+            item.append(dataset.inter_feat[self.iid_field].numpy())
+            items = np.concatenate(item)
+            used = UsedItems(np.concatenate(user), items, self.user_num, self.item_num)
+            popularity = np.bincount(items, minlength=self.item_num)
+            pool = NegativePool(used, popularity, self.datasets[0])
+            self._pools[phase] = pool.with_distribution(self.distribution, self.alpha)
+        return {phase: pool.used for phase, pool in self._pools.items()}
+
+    def set_distribution(self, distribution: str) -> None:
+        """Draw by another distribution from now on."""
+        # RecBole's constructor calls this before it asks for the used items
+        self._pools: dict[str, NegativePool] = {
+            phase: pool.with_distribution(distribution, self.alpha)
+            for phase, pool in getattr(self, "_pools", {}).items()
+        }
+        self.distribution = distribution
+
+    def with_distribution(self, distribution: str, alpha: float | None) -> EvalSampler:
+        """A copy of this sampler that draws by another distribution."""
+        sampler = copy.copy(self)
+        sampler.alpha = alpha
+        sampler.set_distribution(distribution)
+        return sampler
+
+    @property
+    def pool(self) -> NegativePool:
+        """What the phase draws from."""
+        return self._pools[self.phase]
+
+    def sample_by_key_ids(self, key_ids: np.ndarray | list[int], num: int) -> torch.Tensor:
+        """Draw in RecBole's layout: ``[num * batch]``, all users' first draws first."""
+        user = torch.as_tensor(np.asarray(key_ids), dtype=torch.int64)
+        if len(user) and not 0 <= int(user.min()) <= int(user.max()) < self.user_num:
+            raise IndexError("user_id out of range")
+        if (self.pool.tables("cpu").allowed[user] <= 0).any():
+            self.pool.check()
+        return self.pool.draw(user, num).t().reshape(-1)
+
+    def _pop_sampling(self, sample_num: int) -> np.ndarray:
+        mass = self.pool.tables("cpu").mass
+        draw = (np.random.random(sample_num) * int(mass[-1])).astype(np.int64)
+        return np.searchsorted(mass.numpy(), draw, side="right")

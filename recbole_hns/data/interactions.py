@@ -1,0 +1,65 @@
+"""The items that each user has interacted with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class UsedItems:
+    """The items each user has interacted with, as sorted rows of a CSR matrix.
+
+    Memory is proportional to the interactions. Indexing with a user gives a Python set, made when
+    asked for, because RecBole's own evaluation data loaders expect one.
+
+    Attributes:
+        offset: ``[user_num + 1]``, int64; the items of user ``u`` are
+            ``item[offset[u]:offset[u + 1]]``.
+        item: ``[nnz]``, int64, ascending and without repeats within a user.
+        pair: ``[nnz]``, int64, ascending: ``user * item_num + item``.
+    """
+
+    def __init__(self, user: np.ndarray, item: np.ndarray, user_num: int, item_num: int) -> None:
+        self.pair = np.unique(user.astype(np.int64) * item_num + item)
+        self.item = self.pair % item_num
+        self.offset = np.zeros(user_num + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.pair // item_num, minlength=user_num), out=self.offset[1:])
+
+    def __len__(self) -> int:
+        return len(self.offset) - 1
+
+    def __getitem__(self, user: int | None) -> set[int]:
+        if user is None:  # RecBole's loader asks for the user before the first
+            return set()
+        return set(self.item[self.offset[user] : self.offset[user + 1]].tolist())
+
+    def __iter__(self) -> Iterator[set[int]]:
+        return (self[user] for user in range(len(self)))
+
+    @cached_property
+    def user(self) -> np.ndarray:
+        """``[nnz]``, int64: the user of each entry of :attr:`item`."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offset))
+
+
+def rows(offset: Tensor, item: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a CSR matrix, one after the other.
+
+    Args:
+        offset: ``[user_num + 1]``, int64; row ``u`` is ``item[offset[u]:offset[u + 1]]``.
+        item: ``[nnz]``.
+        user: which rows, ``[batch]``, int64.
+
+    Returns:
+        For every entry of these rows, the index of its row in ``user``, int64, and its ``item``.
+    """
+    start = offset[user]
+    count = offset[user + 1] - start
+    row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
+    first = torch.cumsum(count, 0) - count
+    entry = torch.arange(len(row), device=user.device) + (start - first)[row]
+    return row, item[entry]

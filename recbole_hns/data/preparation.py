@@ -1,0 +1,196 @@
+"""Data sets and data loaders, as RecBole's with draws for whole batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+import pandas as pd
+import recbole.data.dataset.dataset as recbole_dataset
+import recbole.data.utils as recbole_data
+from recbole.data.dataset import Dataset
+from recbole.utils import set_color
+
+from recbole_hns.data.eval_sampler import EvalSampler
+from recbole_hns.data.headers import check_headers
+from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
+from recbole_hns.data.split import split
+from recbole_hns.errors import UserError
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
+
+    Loaders = tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]
+
+
+class Split(NamedTuple):
+    """A data set after its split, which runs that differ in training only can share.
+
+    Attributes:
+        train: interactions to train with.
+        valid: those to choose by.
+        test: those to report.
+        sampler: draws candidates and evaluation negatives of all three.
+    """
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+    sampler: EvalSampler
+
+
+def create_dataset(config: Config) -> Dataset:
+    """Read and filter the data set, as RecBole's function of the same name.
+
+    What ``save_dataset`` and ``save_dataloaders`` leave are pickles, which can run code. RecBole
+    loads them wherever it finds them in ``checkpoint_dir``; here they are loaded only where
+    ``dataset_save_path`` and ``dataloaders_save_path`` name them.
+
+    Raises:
+        UserError: if its files are missing or nothing is left after filtering.
+    """
+    try:
+        check_headers(config)
+        with _fast_reading():
+            if config["dataset_save_path"]:
+                return recbole_data.create_dataset(config)
+            dataset = Dataset(config)
+        if config["save_dataset"]:
+            dataset.save()
+        return dataset
+    except UserError:
+        raise
+    except Exception as error:  # what RecBole raises for files or filters that do not fit varies
+        folder = config["data_path"]
+        raise _unusable(config, error, f" (its files are read from {folder})") from error
+
+
+@contextmanager
+def _fast_reading() -> Iterator[None]:
+    """Have RecBole read its files by pandas' C parser, ten times as fast as the one it names."""
+
+    def read_csv(path: str, *, delimiter: str, engine: str, **kwargs: Any) -> pd.DataFrame:
+        if len(delimiter) == 1:  # a longer one is a regular expression, for the other parser only
+            kwargs["float_precision"] = "round_trip"
+            engine = "c"
+        return pd.read_csv(path, delimiter=delimiter, engine=engine, **kwargs)
+
+    pandas = SimpleNamespace(**{**vars(pd), "read_csv": read_csv})
+    with mock.patch.object(recbole_dataset, "pd", pandas):
+        yield
+
+
+def data_preparation(config: Config, dataset: Dataset) -> Loaders:
+    """Split the data set and make the three data loaders, as RecBole's function of the same name.
+
+    Raises:
+        UserError: if the split fails, a part of it is empty, a user has no negative item, or there
+            are fewer items than ``topk``.
+    """
+    named = _named_loaders(config)
+    # RecBole compares the other settings
+    if named is not None and named[0]._sampler.phases == _phases(config):
+        dataset._change_feat_format()
+        return named
+    loaders = data_loaders(config, split_dataset(config, dataset))
+    if config["save_dataloaders"]:
+        generators = [loader.generator for loader in loaders]
+        recbole_data.save_split_dataloaders(config, loaders)
+        # RecBole takes them out to pickle the rest, and leaves the loaders without
+        for loader, generator in zip(loaders, generators, strict=True):
+            loader.generator = loader.sampler.generator = generator
+
+    getLogger().info(
+        set_color("[Training]: ", "pink")
+        + set_color("train_batch_size", "cyan")
+        + set_color(f" = [{config['train_batch_size']}]", "yellow")
+        + set_color(" sampler", "cyan")
+        + set_color(f" = [{config['sampler']}]", "yellow")
+    )
+    getLogger().info(
+        set_color("[Evaluation]: ", "pink")
+        + set_color("eval_batch_size", "cyan")
+        + set_color(f" = [{config['eval_batch_size']}]", "yellow")
+        + set_color(" eval_args", "cyan")
+        + set_color(f" = [{config['eval_args']}]", "yellow")
+    )
+    return loaders
+
+
+def split_dataset(config: Config, dataset: Dataset) -> Split:
+    """Split the data set, by the config's seed where the split is random.
+
+    Raises:
+        UserError: if the split fails or a part of it is empty.
+    """
+    try:
+        train, valid, test = split(config, dataset)
+        parts = {"train": train, "valid": valid, "test": test}
+        phases = _phases(config)
+        sampler = EvalSampler(phases, [parts[phase] for phase in phases])
+    except Exception as error:
+        raise _unusable(config, error) from error
+    for phase, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
+    return Split(train, valid, test, sampler)
+
+
+def data_loaders(config: Config, split: Split) -> Loaders:
+    """The data loaders of training, validation and test.
+
+    Raises:
+        UserError: if a user has no negative item, or there are fewer items than ``topk``.
+    """
+    train_sampler = split.sampler.set_phase("train")
+    ours = config.sampler
+    try:
+        pool = train_sampler.pool
+        pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
+    except Exception as error:
+        raise _unusable(config, error) from error
+    if max(config["topk"]) >= split.train.item_num:
+        allowed = f"must be <= {split.train.item_num - 1}, the number of items"
+        raise UserError.of("topk", config["topk"], allowed)
+
+    train_loader = recbole_data.get_dataloader(config, "train")
+    loaders = [train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])]
+    for phase in split.sampler.phases[1:]:
+        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
+        phase_sampler = None
+        if distribution != "none":
+            phase_sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
+        full = config["eval_args"]["mode"][phase] == "full"
+        eval_loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+        loaders.append(eval_loader(config, getattr(split, phase), phase_sampler))
+    if len(loaders) == 2:  # the test part serves for validation too
+        loaders.append(copy.copy(loaders[-1]))
+    train_data, valid_data, test_data = loaders
+    return train_data, valid_data, test_data
+
+
+def _phases(config: Config) -> list[str]:
+    return ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
+
+
+def _named_loaders(config: Config) -> Loaders | None:
+    """The loaders of ``dataloaders_save_path``; None if it is unset or of another config."""
+    path = config["dataloaders_save_path"]
+    if not path:
+        return None
+    try:
+        return recbole_data.load_split_dataloaders(config)
+    except Exception as error:  # what a pickle raises is as arbitrary as its content
+        reason = f"must be a file that save_dataloaders left ({type(error).__name__}: {error})"
+        raise UserError.of("dataloaders_save_path", path, reason) from error
+
+
+def _unusable(config: Config, error: Exception, where: str = "") -> UserError:
+    reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return UserError.of("dataset", config["dataset"], f"{reason}{where}")

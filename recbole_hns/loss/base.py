@@ -1,0 +1,55 @@
+"""The base class of all losses."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from recbole_hns.batch import Batch, Negatives, Scores, weighted
+from recbole_hns.component import Component
+
+
+class Loss(Component):
+    """A loss of the positives of a batch and their negatives.
+
+    A subclass declares its hyperparameters as annotated class attributes and defines
+    :meth:`row_losses`, or :meth:`forward` where the rows of a user depend on each other.
+
+    Attributes:
+        pools_users: whether a row's loss depends on the other rows of its user in the batch, which
+            are then kept together where a batch is learned from in parts.
+    """
+
+    kind: ClassVar[str] = "loss"
+    pools_users: ClassVar[bool] = False
+
+    def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
+        """Loss of each positive.
+
+        Args:
+            scores: of positives, ``[B, 1]``, and negatives, ``[B, M]``, with gradient.
+            negatives: the negatives; ``negatives.mean`` weights the losses of each row. What is no
+                negative, such as one of the user's own items, has weight 0 or, where there are no
+                weights, a score of minus infinity.
+            part: users and positives.
+
+        Returns:
+            ``[B]``.
+        """
+        raise NotImplementedError
+
+    def forward(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
+        """The contribution of a part to the mean loss of the batch, a scalar.
+
+        By default, the sum of :meth:`row_losses`, each times its row's scale, over ``part.size``.
+
+        Args:
+            scores: as in :meth:`row_losses`.
+            negatives: as there.
+            part: as there; ``part.size`` is the number of rows of the whole batch.
+        """
+        losses = self.row_losses(scores, negatives, part)
+        if negatives.scale is not None:
+            losses = weighted(losses, negatives.scale)
+        return losses.sum() / part.size

@@ -1,0 +1,37 @@
+"""The sampled softmax loss (Wu et al., TOIS 2024)."""
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from recbole_hns.batch import Batch, Negatives, Scores
+from recbole_hns.loss.base import Loss
+from recbole_hns.loss.registry import register_loss
+
+
+@register_loss("softmax")
+class Softmax(Loss):
+    """log sum_j n w_j exp((r_uj - r_ui) / tau), n being the number of weights > 0.
+
+    With equal weights that is log sum_j exp((r_uj - r_ui) / tau), the form of IR-Benchmark. With
+    ``softmax_positive`` the positive is in the sum, -log(e_i / (e_i + sum_j n w_j e_j)), which is
+    the form of the paper and of InfoNCE. A row without negatives has no loss.
+    """
+
+    loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
+    softmax_positive: bool = Field(False, description="have the positive in the sum")
+
+    def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
+        """Loss of each positive, ``[B]``."""
+        exponent = (scores.neg - scores.pos) / self.loss_tau
+        weight = negatives.weight
+        if weight is None:
+            total = torch.logsumexp(exponent, dim=1)
+            return F.softplus(total) if self.softmax_positive else total
+        num = torch.count_nonzero(weight, dim=1).unsqueeze(1)
+        none = num == 0
+        exponent = torch.where(weight == 0, -torch.inf, exponent + (weight * num).log())
+        total = torch.logsumexp(torch.where(none, 0.0, exponent), dim=1)
+        losses = F.softplus(total) if self.softmax_positive else total
+        return torch.where(none.squeeze(1), 0.0, losses)

@@ -1,0 +1,273 @@
+"""Models whose scores are inner products of the rows of two tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from recbole.model.loss import EmbLoss
+from torch import Tensor
+
+from recbole_hns.batch import Batch, Candidates, Negatives, Scores
+from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows, excluding
+from recbole_hns.ops.list_scores import list_scores
+from recbole_hns.ops.part_sums import PartSums
+from recbole_hns.ops.tables import Layers, Table, look_up
+
+#: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
+SMALLEST_NORM = 1e-6
+
+
+class EncodedTables:
+    """A batch encoded by two tables: a query is the row of its user.
+
+    Args:
+        users: embeddings of all users, ``[user_num, dim]``.
+        items: embeddings of all items, ``[item_num, dim]``.
+        similarity: ``inner`` or ``cosine``.
+        pairs_in_memory: as :class:`~recbole_hns.batch.Encoded` has it.
+
+    Attributes:
+        dense: whether the gradient of a table is one of all its rows.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor, similarity: str, pairs_in_memory: int) -> None:
+        self.users, self.items = users, items
+        self.similarity = similarity
+        self.pairs_in_memory = pairs_in_memory
+        self.dense = False
+        self._normalised: dict[str, Tensor] = {}
+
+    @property
+    def user_table(self) -> Tensor:
+        """Embeddings of all users, scaled to length 1 for cosines, ``[user_num, dim]``."""
+        return self._table("users")
+
+    @property
+    def item_table(self) -> Tensor:
+        """Embeddings of all items, scaled to length 1 for cosines, ``[item_num, dim]``."""
+        return self._table("items")
+
+    def _table(self, name: str) -> Tensor:
+        table: Tensor = getattr(self, name)
+        if self.similarity == "inner":
+            return table
+        if name not in self._normalised:
+            self.dense = True
+            with torch.enable_grad():  # the loss goes on from here
+                self._normalised[name] = _normalised(table)
+        return self._normalised[name]
+
+    def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Rows of a table, ``[len(ids), dim]``, scaled to length 1 for cosines."""
+        rows = look_up([Table.of(table)], [ids]).squeeze(0)
+        return rows if self.similarity == "inner" else _normalised(rows)
+
+    def query(self, part: Batch) -> Tensor:
+        """The embedding of each row's user, with gradient: ``[B, dim]``."""
+        return self._rows(self.users, part.user)
+
+    def score(self, query: Tensor, part: Batch, candidates: Candidates) -> Scores:
+        """Scores of positives and candidates, without gradient."""
+        query = query.detach()
+        pos_item = part.pos_item.unsqueeze(1)
+        items = candidates.items
+        if items is not None and len(items) == 1 and self.similarity == "cosine":
+            # few rows are scaled, not all of the table
+            pos = (query * self._rows(self.items, part.pos_item)).sum(dim=1, keepdim=True)
+        else:
+            pos = list_scores(query, self.item_table, pos_item)
+        neg = self._scores(query, items)
+        if candidates.excluded is not None:
+            neg[candidates.excluded] = -torch.inf
+        return Scores(pos, neg)
+
+    def user_scores(self, user: Tensor, items: Tensor | None) -> Tensor:
+        """Scores of any items for any users, without gradient, ``[B, N]``."""
+        return self._scores(self.user_table.detach().index_select(0, user), items)
+
+    def _scores(self, query: Tensor, items: Tensor | None) -> Tensor:
+        if items is None:
+            return query @ self.item_table.t()
+        if len(items) == 1:
+            return query @ self._rows(self.items, items[0]).t()
+        return list_scores(query, self.item_table, items)
+
+    def rescore(self, query: Tensor, part: Batch, negatives: Negatives) -> Scores:
+        """Scores of positives and negatives, with gradient."""
+        items = negatives.items
+        if items is None:
+            self.dense = True
+            scores = query @ self.item_table.t()
+            pos = scores.gather(1, part.pos_item.unsqueeze(1))
+            return Scores(pos, excluding(scores, negatives))
+        if len(items) == 1:
+            pos_e = self._rows(self.items, part.pos_item)
+            pos = (query * pos_e).sum(dim=1, keepdim=True)
+            neg = query @ self._rows(self.items, items[0]).t()
+            return Scores(pos, excluding(neg, negatives))
+        listed = torch.cat([part.pos_item.unsqueeze(1), items], dim=1)
+        known = torch.cat(negatives.scores, dim=1)
+        scores = list_scores(query, self.item_table, listed, known)
+        return Scores(scores[:, :1], scores[:, 1:])
+
+    def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedTables, PartSums]:
+        """The same with leaves for tables, and sums that take each part's gradient at once."""
+        tables = [Table.of(table) for table in (self.user_table, self.item_table)]
+        sums = PartSums(tables, parameters)
+        # scaled to length 1 already, where they are to be
+        users, items = sums.leaves
+        leaves = EncodedTables(users, items, "inner", self.pairs_in_memory)
+        self.dense = True
+        return leaves, sums
+
+    def item_weight(self, negatives: Negatives) -> Tensor:
+        """Sum of the weights that each item has as a negative of the rows, ``[item_num]``."""
+        items, weight = negatives.items, negatives.weights()
+        if items is None:
+            assert weight is not None  # an excluded item has weight 0
+            return weight.sum(dim=0).detach().to(self.items.dtype)
+        total = torch.zeros_like(self.items[:, 0], requires_grad=False)
+        if weight is None:
+            # candidates that the rows share count once for each of them
+            rows = len(negatives.scores.pos) / len(items)
+            each = torch.full_like(total[:1], rows / items.shape[1]).expand(items.numel())
+        else:
+            each = (weight.sum(dim=0) if len(items) == 1 else weight).reshape(-1)
+        # with mixed precision, weights may have a shorter type than the tables
+        return total.index_add(0, items.reshape(-1), each.detach().to(total.dtype))
+
+
+class EncodedLayers(NamedTuple):
+    """Users and items encoded at every layer.
+
+    Attributes:
+        layers: the embeddings.
+    """
+
+    layers: Layers
+
+    def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedLayers, PartSums]:
+        """As :meth:`EncodedTables.in_parts`, with a second sum for the negatives' squared norm."""
+        num = len(self.layers.user)
+        sums = PartSums([*self.layers.user, *self.layers.item], parameters, num=2)
+        tables = tuple(Table.of(leaf) for leaf in sums.leaves)
+        return EncodedLayers(Layers(tables[:num], tables[num:])), sums
+
+
+class EmbeddingAdapter(ModelAdapter):
+    """The part that all models with embeddings have in common; a subclass defines ``encode``."""
+
+    has_embeddings: ClassVar[bool] = True
+    splits: ClassVar[bool] = True
+
+    def tables(self) -> tuple[Tensor, ...]:
+        """Embeddings of all users and of all items, ``[user_num, dim]`` and ``[item_num, dim]``."""
+        raise NotImplementedError
+
+    def _encoded(self, users: Tensor, items: Tensor) -> EncodedTables:
+        return EncodedTables(users, items, self.similarity, self.pairs_in_memory())
+
+    def total(
+        self,
+        encoded: EncodedTables | EncodedLayers,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
+    ) -> Losses:
+        """The model's loss; with one negative a row, RecBole's own L2 term looks that one up."""
+        pairwise = self._reduced(loss, batch)
+        neg_item = batch.pos_item
+        if negatives is not None:
+            assert isinstance(encoded, EncodedTables)
+            items = negatives.items
+            alike = negatives.weight is None and negatives.excluded is None
+            if items is not None and items.shape[1] == 1 and alike:
+                neg_item = items[:, 0].expand(batch.size)
+            else:
+                negative_rows = self._negative_rows(encoded, negatives)
+        return self._model_loss(encoded, batch, neg_item, pairwise, negative_rows)
+
+    def _model_loss(
+        self,
+        encoded: EncodedTables | EncodedLayers,
+        batch: Batch,
+        neg_item: Tensor,
+        pairwise: Tensor,
+        negative_rows: NegativeRows | None,
+    ) -> Losses:
+        """The model's ``calculate_loss``; with ``negative_rows``, ``neg_item`` is not looked at."""
+        with ExitStack() as stack:
+            stack.enter_context(self._pairwise_loss(lambda *scores: pairwise))
+            if negative_rows is not None:
+                stack.enter_context(self._emb_loss(emb_loss_with(negative_rows)))
+            interaction = self._interaction(batch.user, batch.pos_item, neg_item)
+            return self.model.calculate_loss(interaction)
+
+    def _negative_rows(self, encoded: EncodedTables, negatives: Negatives) -> NegativeRows:
+        items, weight = negatives.items, negatives.weight
+        if items is None or len(items) == 1 or items.numel() >= len(encoded.items):
+            return self.rows_by_weight(encoded, encoded.item_weight(negatives))
+        root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
+        return lambda: self._regularised_table(encoded)[items] * root
+
+    def rows_by_weight(self, encoded: EncodedTables, item_weight: Tensor) -> NegativeRows:
+        """One row an item, which are fewer than the negatives where these are many."""
+        return lambda: self._regularised_table(encoded) * item_weight.sqrt().unsqueeze(1)
+
+    def _regularised_table(self, encoded: EncodedTables) -> Tensor:
+        """The table whose rows the model's L2 term is of."""
+        return self.model.item_embedding.weight
+
+
+class LeafTables:
+    """The tables that are learned, with gradients of zeros to add to in place.
+
+    Args:
+        tables: of users and items, leaves.
+    """
+
+    def __init__(self, *tables: Tensor) -> None:
+        self._tables = tables
+        self._grads: list[Tensor] | None = None
+        #: the rows of each table that the last step had gradients in; None if unknown
+        self.touched: tuple[Tensor, ...] | None = None
+
+    def cleared(self) -> tuple[Tensor, ...]:
+        """The tables, their gradients being zero."""
+        if self._grads is None:
+            self._grads = [torch.empty_like(table) for table in self._tables]
+        touched = self.touched or (None,) * len(self._tables)
+        self.touched = None
+        for table, grad, ids in zip(self._tables, self._grads, touched, strict=True):
+            # the other rows are zeros already, and filling one takes as long as 16 in a sweep
+            if ids is not None and 16 * len(ids) < len(table):
+                table.grad = grad.index_fill_(0, ids, 0.0)
+            else:
+                table.grad = grad.zero_()
+        return self._tables
+
+    def as_layers(self) -> EncodedLayers:
+        """The tables as one layer."""
+        users, items = self.cleared()
+        return EncodedLayers(Layers((Table.of(users),), (Table.of(items),)))
+
+
+def emb_loss_with(negatives: NegativeRows) -> Callable[..., Tensor]:
+    """``EmbLoss.forward`` with other negatives than those it is given."""
+
+    def forward(
+        module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: bool
+    ) -> Tensor:
+        # EmbLoss divides by the length of its last argument, which has to stay the batch's
+        return type(module).forward(module, negatives(), user_e, pos_e, **kwargs)
+
+    return forward
+
+
+def _normalised(rows: Tensor) -> Tensor:
+    return F.normalize(rows, dim=-1, eps=SMALLEST_NORM)

@@ -1,0 +1,29 @@
+"""What depends on the device that tensors are on, in one place.
+
+Tests call the GPU's way on the CPU by having :func:`on_cpu` answer no.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether the CPU's way is taken: Numba's loops, SciPy's products, look-ups by bit mask."""
+    return tensor.is_cpu
+
+
+def one_thread(tensor: Tensor) -> bool:
+    """Whether it is the CPU's, on one thread, where Numba's products are the faster ones."""
+    return on_cpu(tensor) and torch.get_num_threads() == 1
+
+
+def most_scored(tensor: Tensor) -> int:
+    """Up to so many items, scoring all of them is faster than to propose and reject."""
+    return 20_000 if on_cpu(tensor) else 100_000
+
+
+def pairs_at_once(tensor: Tensor) -> int:
+    """Scores in memory at a time: few for a CPU's cache, many to keep another device busy."""
+    return 2**18 if on_cpu(tensor) else 2**24

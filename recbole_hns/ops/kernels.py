@@ -1,0 +1,193 @@
+"""Loops on the CPU over what PyTorch takes several passes for, compiled by Numba.
+
+They run on one thread and are called with NumPy's views of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+#: Compiled loops do not look by themselves.
+OUTSIDE = "an item id is not among those of the embeddings"
+
+#: Sums may be reordered, for vector instructions; NaN and infinity stay what they are.
+FAST = {"reassoc", "contract", "nsz"}
+
+#: 2**64 over the golden ratio, for Fibonacci hashing
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``numba.njit``, with the machine code kept on disk for the next process where it can be."""
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # there is no folder that can be written to
+            return numba.njit(nogil=True, **options)(function)
+
+    return compiled
+
+
+@_compiled(fastmath=FAST)
+def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
+    """Inner products ``out[b, n] = user_e[b] . table[items[b, n]]``."""
+    none = np.zeros(1, out.dtype)[0]
+    for row in range(items.shape[0]):
+        user = user_e[row]
+        for column in range(items.shape[1]):
+            number = items[row, column]
+            if not 0 <= number < len(table):
+                raise IndexError(OUTSIDE)
+            item, total = table[number], none
+            for k in range(len(user)):
+                total += user[k] * item[k]
+            out[row, column] = total
+
+
+@_compiled(fastmath=FAST)
+def add_list_gradients(
+    user_e: Any, table: Any, items: Any, grad: Any, user_grad: Any, item_grad: Any
+) -> None:
+    """Add to both gradients those of ``sum(grad * out)`` of :func:`list_products`."""
+    for row in range(items.shape[0]):
+        user, of_user = user_e[row], user_grad[row]
+        for column in range(items.shape[1]):
+            number, factor = items[row, column], grad[row, column]
+            if not 0 <= number < len(table):
+                raise IndexError(OUTSIDE)
+            item, of_item = table[number], item_grad[number]
+            for k in range(len(user)):
+                of_user[k] += factor * item[k]
+                of_item[k] += factor * user[k]
+
+
+@_compiled()
+def add_rows(table: Any, ids: Any, rows: Any) -> None:
+    """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
+    for row in range(len(ids)):
+        of_id, added = table[ids[row]], rows[row]
+        for k in range(len(added)):
+            of_id[k] += added[k]
+
+
+@_compiled()
+def _place(pair: Any, shift: Any) -> Any:
+    """The bit of a pair's number: its hash's first 64 - ``shift`` bits, or itself with shift 0."""
+    return np.uint64(pair) * GOLDEN >> shift if shift else np.uint64(pair)
+
+
+@_compiled()
+def _bit(mask: Any, place: Any) -> Any:
+    return mask[place >> np.uint64(3)] >> np.uint8(place & np.uint64(7)) & 1
+
+
+@_compiled()
+def set_bits(mask: Any, pair: Any, shift: Any) -> None:
+    """Set the bit of every pair."""
+    for each in pair:
+        place = _place(each, shift)
+        mask[place >> np.uint64(3)] |= np.uint8(1) << np.uint8(place & np.uint64(7))
+
+
+@_compiled()
+def find_used(
+    mask: Any, shift: Any, offset: Any, used: Any, item_num: Any, user: Any, items: Any, found: Any
+) -> int:
+    """Write to ``found`` where in the flattened ``items`` a user's used items are; how many."""
+    num = 0
+    for row in range(items.shape[0]):
+        first = user[row] * item_num
+        for column in range(items.shape[1]):
+            item = items[row, column]
+            if _bit(mask, _place(first + item, shift)):
+                start, end = offset[user[row]], offset[user[row] + 1]
+                # a bit that is a pair's own says enough; the test stands here and below, as a
+                # call of a function for every candidate takes three times as long
+                if not shift or _holds(used, start, end, item):
+                    found[num] = row * items.shape[1] + column
+                    num += 1
+    return num
+
+
+@_compiled()
+def find_shared(
+    offset: Any, used: Any, user: Any, count: Any, first: Any, order: Any, row: Any, column: Any
+) -> int:
+    """Write to ``row`` and ``column`` where shared items are a row's own, or id 0; how many.
+
+    Columns ``order[first[item]:first[item] + count[item]]`` hold an item. What does not fit is
+    counted and not written.
+    """
+    num = 0
+    for each in range(len(user)):
+        for entry in range(offset[user[each]] - 1, offset[user[each] + 1]):
+            item = used[entry] if entry >= offset[user[each]] else 0
+            for k in range(count[item]):
+                if num < len(row):
+                    row[num], column[num] = each, order[first[item] + k]
+                num += 1
+    return num
+
+
+@_compiled()
+def draw_unused(
+    mask: Any, shift: Any, offset: Any, used: Any, item_num: Any, user: Any, seed: Any, items: Any
+) -> None:
+    """Fill ``items`` with draws from those that each row's user has not used, id 0 left out.
+
+    A draw from all items that hits a used one is made anew, from the others alone.
+    """
+    state = np.uint64(seed)
+    for row in range(items.shape[0]):
+        first = user[row] * item_num
+        for column in range(items.shape[1]):
+            state += GOLDEN
+            items[row, column] = 1 + _below(state, item_num - 1)
+        for column in range(items.shape[1]):
+            item = items[row, column]
+            if _bit(mask, _place(first + item, shift)):
+                start, end = offset[user[row]], offset[user[row] + 1]
+                if not shift or _holds(used, start, end, item):
+                    state += GOLDEN
+                    number = _below(state, item_num - 1 - (end - start))
+                    items[row, column] = _unused(used, start, end, number)
+
+
+@_compiled()
+def _below(state: Any, num: Any) -> int:
+    """A random number in [0, num), from one state of SplitMix64."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    state = state ^ (state >> np.uint64(31))
+    return int((state >> np.uint64(11)) * 2.0**-53 * num)
+
+
+@_compiled()
+def _holds(used: Any, start: Any, end: Any, item: Any) -> bool:
+    """Whether an item is in the ascending ``used[start:end]``."""
+    last = end
+    while start < end:
+        middle = (start + end) // 2
+        if used[middle] < item:
+            start = middle + 1
+        else:
+            end = middle
+    return start < last and used[start] == item
+
+
+@_compiled()
+def _unused(used: Any, start: Any, end: Any, number: Any) -> int:
+    """The item with ``number`` items below it that are not in ``used[start:end]`` nor id 0."""
+    first = start
+    while start < end:
+        middle = (start + end) // 2
+        if used[middle] - 1 - (middle - first) <= number:
+            start = middle + 1
+        else:
+            end = middle
+    return number + 1 + start - first

@@ -1,0 +1,1 @@
+"""From a batch to a trained model: the step, the trainer and its checkpoints."""

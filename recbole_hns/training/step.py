@@ -1,0 +1,140 @@
+"""The way of a batch from its users and positives to the model's loss.
+
+This is the one module that knows models, samplers and losses; they do not know each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from recbole_hns.batch import Batch, Encoded, Negatives, Scores
+from recbole_hns.data import NegativePool
+from recbole_hns.loss import Loss
+from recbole_hns.model import Losses, ModelAdapter
+from recbole_hns.sampler import HardNegativeSampler, LayeredSampler
+
+
+class Step(NamedTuple):
+    """What a batch is learned from.
+
+    Attributes:
+        losses: the model's loss, as its ``calculate_loss`` returns it.
+        score_sums: sums of the selected negatives' scores, weighted, and of the positives',
+            ``[2]``, float64; hardness is their ratio.
+    """
+
+    losses: Losses
+    score_sums: Tensor
+
+
+def batch_losses(
+    batch: Batch,
+    model: ModelAdapter,
+    sampler: HardNegativeSampler,
+    loss: Loss,
+    pool: NegativePool,
+) -> Step:
+    """Propose candidates, score them, select negatives and compute the loss of a batch.
+
+    A batch whose candidates take more than ``step_memory`` is learned from in parts: the gradient
+    of each part is taken at once, so that nothing of a part but what it adds to the gradient
+    outlives it. The model's other terms are computed for the whole batch.
+
+    Args:
+        batch: the whole batch.
+        model: the model's adapter.
+        sampler: selects the negatives; its parameters get their gradient.
+        loss: what is learned from them; its parameters likewise.
+        pool: what candidates are drawn from.
+    """
+    scored = sampler.scored_num(pool.item_num, batch.size)
+    rows = model.pairs_in_memory(sampler.rows_per_pair) // scored + 1
+    with torch.no_grad():
+        batch = batch._replace(shared=sampler.shared_items(batch, pool))
+    if rows < batch.size and model.splits:
+        parts = list(batch.split(rows, whole_users=loss.pools_users))
+    else:
+        parts = [batch]
+    with model.encode(layers=isinstance(sampler, LayeredSampler)) as encoded:
+        if isinstance(sampler, LayeredSampler):
+            return _layered_losses(batch, parts, model, encoded, sampler, loss, pool)
+        if len(parts) == 1:
+            value, negatives = part_losses(batch, encoded, sampler, loss, pool)
+            total = model.total(encoded, batch, value, negatives)
+            return Step(total, _negatives_sums(negatives))
+
+        leaves, sums = encoded.in_parts(chain(sampler.parameters(), loss.parameters()))
+        score_sums, item_weights = [], []
+        for part in parts:
+            value, negatives = part_losses(part, leaves, sampler, loss, pool)
+            sums.add(value)
+            item_weights.append(leaves.item_weight(negatives))
+            score_sums.append(_negatives_sums(negatives))
+        (value,) = sums.totals()
+        rows_of_negatives = model.rows_by_weight(encoded, sum(item_weights))
+        total = model.total(encoded, batch, value, negative_rows=rows_of_negatives)
+        return Step(total, torch.stack(score_sums).sum(dim=0))
+
+
+def part_losses(
+    part: Batch, encoded: Encoded, sampler: HardNegativeSampler, loss: Loss, pool: NegativePool
+) -> tuple[Tensor, Negatives]:
+    """The configured loss of a part of a batch, a scalar, and the negatives it learns from."""
+    query = encoded.query(part)
+    with torch.no_grad():
+        candidates = sampler.propose(part, encoded, pool)
+        scores = encoded.score(query, part, candidates)
+        selection = sampler.select(scores, candidates, part)
+        negatives = Negatives.of(candidates, scores, selection)
+    return loss(encoded.rescore(query, part, negatives), negatives, part), negatives
+
+
+def _layered_losses(
+    batch: Batch,
+    parts: Sequence[Batch],
+    model: ModelAdapter,
+    encoded: Any,
+    sampler: LayeredSampler,
+    loss: Loss,
+    pool: NegativePool,
+) -> Step:
+    """As :func:`batch_losses`, of a sampler that learns from the embeddings of every layer."""
+    if len(parts) == 1:
+        learned = sampler.batch_losses(batch, encoded, pool, loss)
+        total = model.total(encoded, batch, learned.loss, negative_rows=lambda: learned.negatives)
+        return Step(total, _sums(learned.scores))
+
+    leaves, sums = encoded.in_parts(chain(sampler.parameters(), loss.parameters()))
+    score_sums = []
+    for part in parts:
+        learned = sampler.batch_losses(part, leaves, pool, loss)
+        sums.add(learned.loss, learned.negatives.square().sum())
+        score_sums.append(_sums(learned.scores))
+    value, squares = sums.totals()
+    # the root's derivative at 0 is infinite
+    root = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt().view(1)
+    total = model.total(encoded, batch, value, negative_rows=lambda: root)
+    return Step(total, torch.stack(score_sums).sum(dim=0))
+
+
+def _negatives_sums(negatives: Negatives) -> Tensor:
+    scores, weight = negatives.scores, negatives.weight
+    if negatives.excluded is not None and negatives.num is not None:
+        known = scores.neg.index_put(negatives.excluded, scores.neg.new_tensor(0.0))
+        # a row without negatives keeps its infinite scores
+        neg = torch.where(negatives.num.squeeze(1) > 0, negatives.mean(known), 0)
+    elif weight is None:
+        neg = scores.neg.mean(dim=1)
+    else:
+        # an excluded candidate has weight 0 and scores minus infinity
+        neg = torch.where(weight == 0, 0, scores.neg * weight).sum(dim=1)
+    return _sums(Scores(scores.pos, neg))
+
+
+def _sums(scores: Scores) -> Tensor:
+    return torch.stack([scores.neg.detach().double().sum(), scores.pos.detach().double().sum()])

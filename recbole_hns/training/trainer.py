@@ -1,0 +1,477 @@
+"""RecBole's ``Trainer`` with a sampler, a loss and an adapter for the model."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping, get_gpu_usage, get_local_time, set_color
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_hns.batch import Batch
+from recbole_hns.component import Component
+from recbole_hns.data import NegativePool
+from recbole_hns.errors import UserError
+from recbole_hns.files import plain
+from recbole_hns.loss import Loss
+from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
+from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.results import RunRecord
+from recbole_hns.sampler import HardNegativeSampler
+from recbole_hns.training.checkpoint import (
+    DOES_NOT_FIT,
+    FORMAT,
+    load_best,
+    load_checkpoint,
+    load_optimizer,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from recbole_hns.training.step import batch_losses
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_hns.config import Config
+
+
+class EpochEnd(NamedTuple):
+    """What a callback is given at the end of an epoch.
+
+    Attributes:
+        trainer: the trainer; its ``model`` has the epoch's parameters.
+        epochs: how many epochs have been trained.
+        record: the epoch's entry of the result file.
+        valid_score: the epoch's ``valid_metric``; None if it was not evaluated.
+    """
+
+    trainer: HardNegativeTrainer
+    epochs: int
+    record: Mapping[str, Any]
+    valid_score: float | None
+
+
+Callback = Callable[[EpochEnd], object]
+
+
+class HardNegativeTrainer(Trainer):
+    """Trains a pairwise RecBole model with ``config.sampler`` and ``config.loss``.
+
+    Logging, TensorBoard, early stopping and evaluation are RecBole's. A batch is drawn, scored,
+    selected from and learned from without leaving the device; loss and hardness are read once an
+    epoch. After every epoch the checkpoint and the result file are replaced. The checkpoint holds
+    the parameters of the best epoch, which evaluation loads, and under ``last`` all that
+    :meth:`resume_checkpoint` needs to go on from the last epoch.
+
+    Attributes:
+        adapter: the model's adapter.
+        sampler: the sampler.
+        loss: the loss.
+        pool: what candidates are drawn from, once :meth:`fit` was called.
+        record: the content of the result file.
+        hardness: mean negative hardness of the last epoch: sum of the selected negatives' scores
+            (weighted) over the sum of the positives' scores.
+    """
+
+    test_batch_size: int
+    cur_step: int
+    best_valid_score: float
+    best_valid_result: dict[str, float] | None
+    pool: NegativePool
+
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        # their state is this trainer's, not that of others with the same config
+        self.sampler: HardNegativeSampler = copy.deepcopy(config.sampler)
+        self.loss: Loss = copy.deepcopy(config.loss)
+        for part in (self.sampler, self.loss):
+            part.setup(model, config["epochs"])
+            part.to(config["device"])
+        super().__init__(config, model)
+        self.adapter: ModelAdapter = make_adapter(model, config)
+        if config["eval_similarity"] == "cosine":
+            predict_by_cosine(self.adapter)
+        if not self.adapter.has_embeddings:
+            # evaluation goes through `predict` as well
+            self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)
+        # runs that start in the same second must not share their files
+        name = f"{config['model']}-{self.sampler.name}-{get_local_time()}-{secrets.token_hex(3)}"
+        self._name_files(Path(self.checkpoint_dir) / f"{name}.pth")
+        self.hardness: float | None = None
+        self._saved, self._keeps_checkpoint = False, True
+        self._best: dict[str, Any] | None = None
+        self._best_epoch = -1
+        self._loader_state: Tensor | None = None
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        learned = itertools.chain(
+            self.model.parameters(), self.sampler.parameters(), self.loss.parameters()
+        )
+        optimizer = super()._build_optimizer(**{"params": learned, **kwargs})
+        # the same update in one pass over the parameters, which is half an epoch of MF otherwise
+        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+            for group in optimizer.param_groups:
+                group.update(fused=True, foreach=False)
+        return optimizer
+
+    def _name_files(self, checkpoint: Path) -> None:
+        self.saved_model_file = str(checkpoint)
+        self.record = RunRecord(checkpoint.with_suffix(".json"), self.config.final_config_dict)
+
+    def write_only_results(self, path: Path) -> None:
+        """Have :meth:`fit` write the result file ``path`` and no checkpoint.
+
+        The best parameters stay in memory, where :meth:`evaluate` takes them from.
+        """
+        self._name_files(path.with_suffix(".pth"))
+        self._keeps_checkpoint = False
+
+    # --- training -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train_data: AbstractDataLoader,
+        valid_data: AbstractDataLoader | None = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train, and evaluate every ``eval_step`` epochs, until the epochs or patience end.
+
+        Args:
+            train_data: the training data loader.
+            valid_data: the validation data loader; None evaluates nothing.
+            verbose: whether to log.
+            saved: whether to replace checkpoint and result file after every epoch.
+            show_progress: whether to show a progress bar.
+            callbacks: called in order at the end of every epoch, after the files are replaced.
+
+        Returns:
+            The best validation score and result, as RecBole's ``Trainer.fit``.
+        """
+        self._saved, self._train_data = saved, train_data
+        self.pool = self._pool_of(train_data)
+        self.eval_collector.data_collect(train_data)
+        if self._loader_state is not None:
+            train_data.generator.set_state(self._loader_state)
+        if self.cur_step > self.stopping_step:
+            self.logger.info("The run had stopped early; there is nothing left to train.")
+            return self.best_valid_score, self.best_valid_result
+
+        evaluates = bool(valid_data) and self.eval_step > 0
+        end_of_epoch: list[Callback] = [self._write_files, self._warn, *callbacks]
+        for epoch in range(self.start_epoch, self.epochs):
+            start = time.time()
+            losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+            self._log_training(epoch, start, losses, verbose)
+            score, stops = None, False
+            if not evaluates:
+                self._keep_as_best(epoch)
+            elif (epoch + 1) % self.eval_step == 0:
+                score, stops = self._validate(epoch, valid_data, verbose, show_progress)
+            end = EpochEnd(self, epoch + 1, self.record.epochs[-1], score)
+            for action in end_of_epoch:
+                action(end)
+            if stops:
+                if verbose:
+                    best = f"Finished training, best eval result after {self._best_epoch + 1}"
+                    self.logger.info(f"{best} epochs")
+                break
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return self.best_valid_score, self.best_valid_result
+
+    def _pool_of(self, train_data: AbstractDataLoader) -> NegativePool:
+        sampler = train_data._sampler
+        pool = getattr(sampler, "pool", None)
+        if not isinstance(pool, NegativePool):
+            pool = NegativePool.of(train_data._dataset)
+        ours = self.sampler
+        return pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha)
+
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
+        """Train one epoch; returns the losses summed over its batches, as RecBole's."""
+        start = time.perf_counter()
+        self._start_epoch(epoch_idx)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        batches = tqdm(
+            self._batches(train_data),
+            total=len(train_data),
+            ncols=100,
+            desc=set_color(f"Train {epoch_idx + 1:>5}", "pink"),
+            disable=not show_progress,
+        )
+        totals: list[Tensor] = []
+        score_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for batch in batches:
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, enabled=self.enable_amp):
+                losses, scores = batch_losses(
+                    batch, self.adapter, self.sampler, self.loss, self.pool
+                )
+            if isinstance(losses, tuple):
+                parts = self.adapter.active(losses, epoch_idx)
+            else:
+                parts = (losses,)
+            scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
+            if self.clip_grad_norm:
+                scaler.unscale_(self.optimizer)
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            scaler.step(self.optimizer)
+            scaler.update()
+            detached = [part.detach().sum().double() for part in parts]
+            totals = [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
+            score_sums += scores
+            if self.gpu_available and show_progress:
+                usage = get_gpu_usage(self.device)
+                batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
+
+        # the one time an epoch that the device is waited for
+        sums = [total.item() for total in totals]
+        self._check_nan(torch.tensor(sum(sums)))
+        negative, positive = score_sums.tolist()
+        self.hardness = negative / positive if positive else None
+        entry = {
+            "epoch": epoch_idx + 1,
+            "train_loss": sum(sums),
+            "train_seconds": time.perf_counter() - start,
+            "hardness": self.hardness,
+        }
+        self.record.epochs.append(entry)
+        if self.hardness is not None:
+            self.tensorboard.add_scalar("Hardness/Train", self.hardness, epoch_idx)
+        return tuple(sums) if isinstance(losses, tuple) else sums[0]
+
+    def _start_epoch(self, epoch: int) -> None:
+        # from the epoch alone, so that a resumed run has it too
+        decays = epoch // self.config["lr_decay_step"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.config["lr_decay"] ** decays
+        self.adapter.start_epoch(epoch)
+        self.model.train()
+        for part in (self.sampler, self.loss):
+            part.epoch = epoch
+            # a graph model propagates only for those who look at it
+            if type(part).start_epoch is not Component.start_epoch:
+                with torch.no_grad(), self.adapter.encode() as encoded:
+                    part.start_epoch(epoch, encoded, self.pool)
+
+    def _check_nan(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            allowed = f"must be smaller, or the loss better behaved: Training loss is {loss.item()}"
+            raise UserError.of("learning_rate", self.learning_rate, allowed)
+
+    def _batches(self, train_data: AbstractDataLoader) -> Iterator[Batch]:
+        """The batches of an epoch, in the order in which ``train_data`` has them.
+
+        The loader would index a Python list and collate on the CPU; here the whole epoch is
+        shuffled on the device, by the numbers that the loader draws from its generator.
+        """
+        inter_feat = train_data._dataset.inter_feat
+        user = inter_feat[train_data._dataset.uid_field].to(self.device)
+        item = inter_feat[train_data._dataset.iid_field].to(self.device)
+        if train_data.shuffle:
+            generator = train_data.generator
+            # the loader's seed for workers, then the order, then its sampler's empty remainder
+            torch.empty((), dtype=torch.int64).random_(generator=generator)
+            order = torch.randperm(len(user), generator=generator).to(self.device)
+            torch.randperm(len(user), generator=generator)
+            user, item = user[order], item[order]
+        size = train_data.step
+        return map(Batch.of, user.split(size), item.split(size))
+
+    def _log_training(
+        self, epoch: int, start: float, losses: float | tuple[float, ...], verbose: bool
+    ) -> None:
+        if verbose:
+            line = self._generate_train_loss_output(epoch + 1, start, time.time(), losses)
+            if self.hardness is not None:
+                line = f"{line[:-1]}, {set_color('hardness', 'blue')}: {self.hardness:.4f}]"
+            self.logger.info(line)
+        self.train_loss_dict[epoch] = self.record.epochs[-1]["train_loss"]
+        self._add_train_loss_to_tensorboard(epoch, losses)
+        logged = {"epoch": epoch, "train_loss": losses, "train_step": epoch}
+        self.wandblogger.log_metrics(logged, head="train")
+
+    def _validate(
+        self, epoch: int, valid_data: Any, verbose: bool, show_progress: bool
+    ) -> tuple[float, bool]:
+        """Evaluate the epoch, and keep it if it is the best; returns score and whether to stop."""
+        start = time.time()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        self.best_valid_score, self.cur_step, stops, best = early_stopping(
+            score,
+            self.best_valid_score,
+            self.cur_step,
+            max_step=self.stopping_step,
+            bigger=self.valid_metric_bigger,
+        )
+        if verbose:
+            title, seconds = (
+                set_color(f"epoch {epoch + 1} evaluating", "green"),
+                time.time() - start,
+            )
+            named = [f"{set_color('time', 'blue')}: {seconds:.2f}s"]
+            named.append(f"{set_color('valid_score', 'blue')}: {score:f}")
+            self.logger.info(f"{title} [{', '.join(named)}]")
+            self.logger.info(f"{set_color('valid result', 'blue')}: \n{dict2str(result)}")
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)
+        step = (epoch + 1) // self.eval_step - 1
+        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
+        if best:
+            self._keep_as_best(epoch)
+            self.best_valid_result = result
+            if verbose and self._saved:
+                saving = set_color("Saving current", "blue")
+                self.logger.info(f"{saving}: {self.saved_model_file}")
+        return score, stops
+
+    def _valid_epoch(
+        self, valid_data: AbstractDataLoader, show_progress: bool = False
+    ) -> tuple[float, dict[str, float]]:
+        start = time.perf_counter()
+        valid_score, valid_result = super()._valid_epoch(valid_data, show_progress)
+        self.record.epochs[-1]["eval_seconds"] = time.perf_counter() - start
+        self.record.epochs[-1].update(plain(valid_result))
+        return valid_score, valid_result
+
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | os.PathLike[str] | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """Evaluate, as RecBole's; without a checkpoint, with the best parameters in memory."""
+        if load_best_model and not model_file and not self._keeps_checkpoint and self._best:
+            self.model.load_state_dict(self._best["state_dict"])
+            other = _copied(self._best["other_parameter"], self.device)
+            self.model.load_other_parameter(other)
+            load_best_model = False
+        return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+
+    # --- the end of an epoch, and files ---------------------------------------------------------
+
+    def _keep_as_best(self, epoch: int) -> None:
+        self._best_epoch = epoch
+        self._best = {
+            "state_dict": _copied(self.model.state_dict()),
+            "other_parameter": _copied(self.model.other_parameter()),
+        }
+
+    def _write_files(self, end: EpochEnd) -> None:
+        """Replace the checkpoint and the result file."""
+        self._record_best()
+        if not self._saved:
+            return
+        if self._keeps_checkpoint:
+            save_checkpoint(self._state(end.epochs - 1), self.saved_model_file)
+        self.record.write()
+
+    def _warn(self, end: EpochEnd) -> None:
+        """Log what the sampler has to say of the epoch."""
+        warning = self.sampler.epoch_warning()
+        if warning:
+            getLogger().warning(warning)
+
+    def _record_best(self) -> None:
+        self.record.results.update(
+            best_epoch=self._best_epoch + 1,
+            best_valid_score=self.best_valid_score if self.best_valid_result else None,
+            best_valid_result=self.best_valid_result,
+        )
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """All of a checkpoint, as plain data."""
+        best = self._best or {"state_dict": self.model.state_dict(), "other_parameter": {}}
+        return {
+            "format": FORMAT,
+            "config": plain(self.config.resolved()),
+            "epoch": self._best_epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": plain(self.best_valid_result),
+            **best,
+            "last": {
+                "epoch": epoch,
+                # the same tensors where the last epoch is the best, which are stored once
+                "state_dict": best["state_dict"]
+                if epoch == self._best_epoch
+                else self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "sampler": self.sampler.state_dict(),
+                "loss": self.loss.state_dict(),
+                "between_epochs": {
+                    name: getattr(self.model, name) for name in self.adapter.kept_between_epochs
+                },
+                "random": random_state(),
+                "loader": self._train_data.generator.get_state(),
+                "epochs": plain(self.record.epochs),
+            },
+        }
+
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
+        """Go on, in :meth:`fit`, after the last epoch of an interrupted run, with its files.
+
+        Raises:
+            UserError: if the file is no checkpoint of this package's.
+        """
+        state = load_checkpoint(resume_file, self.device)
+        last = state["last"]
+        self._name_files(Path(resume_file))
+        try:
+            load_best(self.model, state)  # evaluation will read it from the file
+            self.model.load_state_dict(last["state_dict"])
+            load_optimizer(self.optimizer, last["optimizer"])
+            self.sampler.load_state_dict(last["sampler"])
+            self.loss.load_state_dict(last["loss"])
+            for name in self.adapter.kept_between_epochs:
+                setattr(self.model, name, last["between_epochs"][name])
+            self._loader_state = last["loader"].cpu()
+            torch.Generator().set_state(self._loader_state)
+            set_random_state(last["random"])
+        except DOES_NOT_FIT as error:
+            reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
+            raise UserError.of("resume", resume_file, f"{reason}: {error}") from error
+        self.record.epochs = last["epochs"]
+        self.start_epoch = last["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        self._best_epoch = state["epoch"]
+        if self._best_epoch >= 0:
+            self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
+        self._record_best()
+        self.logger.info(f"Checkpoint loaded. Resume training after {self.start_epoch} epochs")
+
+    def write_test_result(self, result: Mapping[str, float]) -> None:
+        """Add the final test metrics to the result file."""
+        self.record.results["test_result"] = result
+        if self._saved:
+            self.record.write()
+
+
+def _copied(tensors: Mapping[str, Any], device: torch.device | str = "cpu") -> dict[str, Any]:
+    return {
+        key: value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
+        for key, value in tensors.items()
+    }

@@ -1,0 +1,30 @@
+"""The items that each user has interacted with, and rows of them."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_hns.data.interactions import UsedItems, rows
+
+
+@given(st.data())
+def test_rows_are_those_of_the_users_one_after_the_other(data):
+    user_num, item_num = data.draw(st.integers(1, 8)), data.draw(st.integers(2, 12))
+    pair = st.tuples(st.integers(0, user_num - 1), st.integers(1, item_num - 1))
+    pairs = data.draw(st.lists(pair))  # some are repeated
+    user, item = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    used = UsedItems(user, item, user_num, item_num)
+    own = [{i for u, i in pairs if u == user} for user in range(user_num)]
+    assert list(used) == own
+    assert len(used) == user_num
+    assert list(zip(used.user.tolist(), used.item.tolist())) == sorted(set(pairs))
+
+    wanted = data.draw(st.lists(st.integers(0, user_num - 1)))
+    found = rows(
+        torch.from_numpy(used.offset),
+        torch.from_numpy(used.item),
+        torch.tensor(wanted, dtype=torch.int64),
+    )
+    expected = [(row, item) for row, u in enumerate(wanted) for item in sorted(own[u])]
+    assert list(zip(*(part.tolist() for part in found))) == expected

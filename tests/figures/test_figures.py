@@ -1,0 +1,284 @@
+"""``recbole-hns plot``, through the command line and through the figures' content."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from recbole_hns.cli import main
+from recbole_hns.figures import negative_hardness
+from recbole_hns.figures.labels import labels
+from recbole_hns.results import RunRecord, read_run
+
+
+def result_file(path, sampler="dns", hardness=(0.9, 0.5, 0.4), ndcg=(0.1, 0.2, 0.15), **config):
+    """A result file as a run writes it; None in ``ndcg`` is an epoch without evaluation."""
+    config = {
+        "eval_step": 1,
+        "model": "BPR",
+        "dataset": "ml-100k",
+        "sampler": sampler,
+        "loss": "bpr",
+        "seed": 2020,
+        "valid_metric": "NDCG@20",
+        "protocol": "valid",
+        **config,
+    }
+    record = RunRecord(path, config)
+    for epoch, (hard, value) in enumerate(zip(hardness, ndcg, strict=True), start=1):
+        entry = {"epoch": epoch, "train_loss": 1.5, "train_seconds": 0.1, "hardness": hard}
+        if value is not None:
+            entry.update({"eval_seconds": 0.2, "recall@20": value / 2, "ndcg@20": value})
+        record.epochs.append(entry)
+    record.write()
+    return path
+
+
+def shown(panel):
+    """Lines of a panel by label, ``[points, 2]``; those without a label are marks at its edge."""
+    return {
+        line.get_label(): np.asarray(line.get_xydata())
+        for line in panel.lines
+        if not line.get_label().startswith("_")
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    samplers = ("rns", "dns", "ahns")
+    return [result_file(tmp_path / f"{sampler}.json", sampler) for sampler in samplers]
+
+
+def test_figure_5(tmp_path, results, capsys):
+    output = tmp_path / "figures"
+    assert main(["plot", *map(str, results), "--metric=Recall@20", f"--output={output}"]) == 0
+    assert (output / "negative_hardness.png").read_bytes().startswith(b"\x89PNG")
+    assert (output / "negative_hardness.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(path.suffix for path in output.iterdir()) == [".pdf", ".png"]
+    printed = capsys.readouterr()
+    assert printed.out.split() == [
+        str(output / f"negative_hardness.{kind}") for kind in ("png", "pdf")
+    ]
+    assert printed.err == ""
+
+
+def test_options_may_stand_anywhere_and_default_output_is_figures(tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", "--metric", "ndcg@20", "dns.json", "rns.json"]) == 0
+    assert (tmp_path / "figures" / "negative_hardness.png").is_file()
+
+
+def test_the_same_runs_give_the_same_files(tmp_path, results):
+    for name in "ab":
+        assert main(["plot", *map(str, results), f"--output={tmp_path / name}"]) == 0
+    for kind in ("png", "pdf"):
+        first, again = (tmp_path / name / f"negative_hardness.{kind}" for name in "ab")
+        assert first.read_bytes() == again.read_bytes()
+
+
+def test_panels_show_hardness_and_the_metric(results):
+    figure = negative_hardness.draw([read_run(path) for path in results], "NDCG@20")
+    left, right = figure.axes
+    assert list(shown(left)) == list(shown(right)) == ["rns", "dns", "ahns"]
+    np.testing.assert_array_equal(shown(left)["dns"], [[1, 0.9], [2, 0.5], [3, 0.4]])
+    np.testing.assert_array_equal(shown(right)["ahns"], [[1, 0.1], [2, 0.2], [3, 0.15]])
+    assert "ratio of means" in left.get_ylabel()
+    assert right.get_ylabel() == "NDCG@20 (validation)"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["rns", "dns", "ahns"]
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in right.lines]
+    assert [len(set(look)) for look in zip(*looks, strict=True)] == [3, 3, 3]
+
+
+def test_epochs_without_a_value_are_left_out(tmp_path):
+    path = result_file(tmp_path / "a.json", hardness=(None, 0.5, 0.4), ndcg=(None, 0.2, None))
+    left, right = negative_hardness.draw([read_run(path)], "NDCG@20").axes
+    np.testing.assert_array_equal(shown(left)["dns"], [[2, 0.5], [3, 0.4]])
+    np.testing.assert_array_equal(shown(right)["dns"], [[2, 0.2]])
+
+
+def test_a_run_without_any_hardness_can_be_drawn(tmp_path):
+    path = result_file(tmp_path / "a.json", hardness=(None,), ndcg=(0.1,))
+    left, right = negative_hardness.draw([read_run(path)], "NDCG@20").axes
+    assert shown(left)["dns"].shape == (0, 2)
+    assert shown(right)["dns"].shape == (1, 2)
+
+
+def test_wild_early_epochs_do_not_flatten_the_rest(tmp_path):
+    hardness = (445.6, -80.0, 0.9, 0.5, 0.4, 0.35, 0.3)
+    path = result_file(tmp_path / "a.json", hardness=hardness, ndcg=(0.1,) * 7)
+    left, _ = negative_hardness.draw([read_run(path)], "NDCG@20").axes
+    low, high = left.get_ylim()
+    assert 0.2 < low < 0.3
+    assert 0.9 < high < 1
+    marks = {line.get_marker(): line for line in left.lines if line.get_marker() in "^v"}
+    np.testing.assert_array_equal(marks["^"].get_xydata(), [[1, high]])
+    np.testing.assert_array_equal(marks["v"].get_xydata(), [[2, low]])
+    assert "beyond the axis" in left.get_title(loc="right")
+
+
+def test_late_epochs_are_always_inside(tmp_path):
+    path = result_file(tmp_path / "a.json", hardness=(0.1, 5.0, 7.0, 6.0), ndcg=(0.1,) * 4)
+    left, _ = negative_hardness.draw([read_run(path)], "NDCG@20").axes
+    low, high = left.get_ylim()
+    assert low < 0.1
+    assert high > 7
+    assert left.get_title(loc="right") == ""
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def test_namesakes_are_told_apart_by_their_settings(tmp_path):
+    runs = [
+        result_file(tmp_path / "a.json", "ahns", ahns_beta=0.1, checkpoint_dir="x"),
+        result_file(tmp_path / "b.json", "ahns", ahns_beta=0.4, checkpoint_dir="y"),
+        result_file(tmp_path / "c.json", "dns", ahns_beta=0.1),
+    ]
+    assert labels([read_run(run) for run in runs]) == [
+        "ahns (ahns_beta=0.1)",
+        "ahns (ahns_beta=0.4)",
+        "dns",
+    ]
+
+
+def test_runs_that_selected_on_the_test_part_say_so(tmp_path):
+    paper = read_run(result_file(tmp_path / "a.json", "ahns", protocol="paper"))
+    valid = read_run(result_file(tmp_path / "b.json", "dns"))
+    assert labels([paper, valid]) == ["ahns (protocol=paper)", "dns (protocol=valid)"]
+    assert labels([paper]) == ["ahns"]
+    for runs, shown in (
+        ([paper], "NDCG@20 (test, protocol paper)"),
+        ([paper, valid], "NDCG@20 (validation; test, protocol paper)"),
+    ):
+        assert negative_hardness.draw(runs, "NDCG@20").axes[1].get_ylabel() == shown
+
+
+def test_as_few_settings_as_suffice_are_shown(tmp_path):
+    runs = [
+        read_run(result_file(tmp_path / "a.json", "ahns", seed=seed, ahns_beta=beta, ahns_p=-beta))
+        for seed, beta in ((1, 0.1), (2, 0.1), (1, 0.4))
+    ]
+    assert labels(runs) == [
+        f"ahns (ahns_p={p}, seed={seed})" for p, seed in ((-0.1, 1), (-0.1, 2), (-0.4, 1))
+    ]
+
+
+def test_namesakes_with_the_same_settings_are_numbered(tmp_path):
+    run = read_run(result_file(tmp_path / "a.json"))
+    other = read_run(result_file(tmp_path / "b.json", "rns"))
+    assert labels([run, other, run]) == ["dns #1", "rns", "dns #2"]
+
+
+def test_a_label_is_shown_as_it_is(tmp_path):
+    run = read_run(result_file(tmp_path / "a.json", "my.$module$:Sampler"))
+    figure = negative_hardness.draw([run], "NDCG@20")
+    assert figure.legends[0].get_texts()[0].get_text() == r"my.\$module\$:Sampler"
+
+
+# --- metric ---------------------------------------------------------------------------------------
+
+
+def test_default_metric_is_the_first_runs(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        negative_hardness,
+        "draw",
+        lambda runs, metric, draw=negative_hardness.draw: (
+            asked.append(metric) or draw(runs, metric)
+        ),
+    )
+    first = result_file(tmp_path / "a.json", valid_metric="Recall@20")
+    second = result_file(tmp_path / "b.json", "rns", valid_metric="NDCG@20")
+    assert main(["plot", str(first), str(second), f"--output={tmp_path}"]) == 0
+    assert asked == ["Recall@20"]
+
+
+def test_a_run_without_the_metric_is_mentioned(tmp_path, results, capsys):
+    path = str(result_file(tmp_path / "unevaluated.json", ndcg=(None, None, None)))
+    assert main(["plot", str(results[0]), path, f"--output={tmp_path}"]) == 0
+    assert capsys.readouterr().err == f"{path} has no NDCG@20: only its hardness is shown\n"
+
+
+def test_a_metric_that_no_run_has(tmp_path, results, capsys):
+    output = tmp_path / "figures"
+    assert main(["plot", *map(str, results), "--metric=MAP@3", f"--output={output}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("metric=MAP@3: no result file has it; known: recall@20, ndcg@20")
+    assert not output.exists()
+    unevaluated = result_file(tmp_path / "a.json", ndcg=(None, None, None))
+    assert main(["plot", str(unevaluated)]) == 2
+    assert (
+        "metric=NDCG@20: no result file has it; no epoch was evaluated" in capsys.readouterr().err
+    )
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def changed(**changes):
+    return lambda content: json.dumps({**content, **changes})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: "",
+        lambda content: "no JSON",
+        lambda content: json.dumps(content)[:-40],
+        lambda content: "[]",
+        lambda content: "null",
+        lambda content: "[" * 100_000,
+        lambda content: '{"\xff": 1}',
+        changed(epochs=[]),
+        changed(epochs={}),
+        changed(epochs=[1]),
+        changed(epochs=[{"hardness": 0.5}]),
+        changed(epochs=[{"epoch": 0, "hardness": "0.5"}]),
+        changed(epochs=[{"epoch": 0, "hardness": float("nan")}]),
+        changed(epochs=[{"epoch": 0, "ndcg@20": "0.5"}]),
+        changed(epochs=[{"epoch": 0, "ndcg@20": [0.5]}]),
+        changed(epochs=[{"epoch": "0", "ndcg@20": 0.5}]),
+        changed(sampler=None),
+        changed(config=3),
+    ],
+)
+def test_files_that_are_no_results(tmp_path, capsys, results, spoil):
+    path = tmp_path / "spoilt.json"
+    path.write_text(spoil(json.loads(results[0].read_text())), encoding="latin-1")
+    output = tmp_path / "figures"
+    assert main(["plot", str(results[1]), str(path), f"--output={output}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"result file={path}: is no result file of a run" in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "RESULT.json: at least one result file is needed"),
+        (["missing.json"], "result file=missing.json: cannot be read: No such file"),
+        (["."], "result file=.: cannot be read: Is a directory"),
+        (["rns.json", "--metrics=NDCG@20"], "no such option; did you mean --metric?"),
+        (["rns.json", "--metric"], "--metric: needs a value"),
+        (["rns.json", "--output=rns.json"], "a directory that can be written to"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, results, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_help_lists_the_options_and_figures(capsys):
+    assert main(["plot", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("--metric=", "--output=", "negative_hardness"):
+        assert word in printed
+
+
+def test_pyplot_is_not_needed(tmp_path, results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would raise
+    assert main(["plot", str(results[0]), f"--output={tmp_path}"]) == 0
