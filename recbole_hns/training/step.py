@@ -123,17 +123,14 @@ def _layered_losses(
 
 
 def _negatives_sums(negatives: Negatives) -> Tensor:
-    scores, weight = negatives.scores, negatives.weight
-    if negatives.excluded is not None and negatives.num is not None:
-        known = scores.neg.index_put(negatives.excluded, scores.neg.new_tensor(0.0))
+    neg = negatives.scores.neg
+    if negatives.excluded is not None:
+        neg = neg.index_put(negatives.excluded, neg.new_tensor(0.0))
+    mean = negatives.mean(neg)
+    if negatives.num is not None:
         # a row without negatives keeps its infinite scores
-        neg = torch.where(negatives.num.squeeze(1) > 0, negatives.mean(known), 0)
-    elif weight is None:
-        neg = scores.neg.mean(dim=1)
-    else:
-        # an excluded candidate has weight 0 and scores minus infinity
-        neg = torch.where(weight == 0, 0, scores.neg * weight).sum(dim=1)
-    return _sums(Scores(scores.pos, neg))
+        mean = torch.where(negatives.num.squeeze(1) > 0, mean, 0)
+    return _sums(Scores(negatives.scores.pos, mean))
 
 
 def _sums(scores: Scores) -> Tensor:
