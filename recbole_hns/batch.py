@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from recbole_hns.ops.finite_sums import finite_sums
+
 
 class Batch(NamedTuple):
     """Positives to learn from: a whole batch, or the part of it that fits in memory.
@@ -109,7 +111,8 @@ class Negatives(NamedTuple):
     Attributes:
         items: item ids, ``[B, M]``, or ``[1, M]`` where all rows share them, int64; None for every
             item of the catalogue.
-        scores: scores of the positives and of them, without gradient.
+        scores: scores of the positives and of them, without gradient; 0 for an excluded candidate
+            where there are weights.
         weight: weight of each, ``[B, M]``; 0 for an excluded candidate, also if selected. None
             weights all of a row alike that are not excluded.
         scale: factor of each row's loss, ``[B]``; None is 1. 0 in a row that has no negative.
@@ -138,6 +141,8 @@ class Negatives(NamedTuple):
                 weight = 1 / inside.sum(dim=1, keepdim=True).clamp(min=1).to(neg.dtype)
             # not times 0: where nothing is inside, weights are NaN
             weight = torch.where(inside, weight, 0)
+            # finite, or a loss that squares scores would have NaN for a gradient
+            neg = torch.where(inside, neg, 0)
         items = candidates.items
         if items is None:
             items = columns
@@ -155,13 +160,17 @@ class Negatives(NamedTuple):
     ) -> Negatives:
         """All candidates but the excluded, without a matrix of weights, which costs several passes.
 
-        A row of which all are excluded keeps them, at scale 0, so that its gradient is a number.
+        A row of which all are excluded keeps them, with scores of 0 and at scale 0, so that its
+        gradient is a number.
         """
         row, column = excluded
         rows, width = scores.neg.shape
         num = width - torch.bincount(row, minlength=rows)
         some = num > 0
         kept = some[row]
+        none = (~some).nonzero().squeeze(1)
+        if len(none):  # seldom, and a copy of all scores takes time
+            scores = scores._replace(neg=scores.neg.index_fill(0, none, 0.0))
         scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
         return cls(items, scores, None, scale, (row[kept], column[kept]), num.unsqueeze(1))
 
@@ -179,6 +188,12 @@ class Negatives(NamedTuple):
         if self.num is None:
             return losses.mean(dim=1)
         return losses.sum(dim=1) / self.num.squeeze(1).clamp(min=1)
+
+    def mean_scores(self) -> Tensor:
+        """Weighted mean of the scores of each row's negatives, ``[B]``; 0 where it has none."""
+        if self.num is None:
+            return self.mean(self.scores.neg)
+        return finite_sums(self.scores.neg) / self.num.squeeze(1).clamp(min=1)
 
     def weights(self) -> Tensor | None:
         """The weights as a matrix, ``[B, M]``; None where all of the part are 1 / M."""

@@ -12,9 +12,11 @@ from recbole.model.loss import EmbLoss
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Negatives, Scores
-from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows, excluding
+from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows
+from recbole_hns.ops import devices, kernels
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
+from recbole_hns.ops.products import products
 from recbole_hns.ops.tables import Layers, Table, look_up
 
 #: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
@@ -99,16 +101,14 @@ class EncodedTables:
     def rescore(self, query: Tensor, part: Batch, negatives: Negatives) -> Scores:
         """Scores of positives and negatives, with gradient."""
         items = negatives.items
-        if items is None:
-            self.dense = True
-            scores = query @ self.item_table.t()
-            pos = scores.gather(1, part.pos_item.unsqueeze(1))
-            return Scores(pos, excluding(scores, negatives))
-        if len(items) == 1:
+        if items is None or len(items) == 1:
             pos_e = self._rows(self.items, part.pos_item)
             pos = (query * pos_e).sum(dim=1, keepdim=True)
-            neg = query @ self._rows(self.items, items[0]).t()
-            return Scores(pos, excluding(neg, negatives))
+            if items is None:
+                self.dense = True
+            item_e = self.item_table if items is None else self._rows(self.items, items[0])
+            neg = products(query, item_e, negatives.scores.neg, negatives.excluded)
+            return Scores(pos, neg)
         listed = torch.cat([part.pos_item.unsqueeze(1), items], dim=1)
         known = torch.cat(negatives.scores, dim=1)
         scores = list_scores(query, self.item_table, listed, known)
@@ -244,11 +244,14 @@ class LeafTables:
         touched = self.touched or (None,) * len(self._tables)
         self.touched = None
         for table, grad, ids in zip(self._tables, self._grads, touched, strict=True):
-            # the other rows are zeros already, and filling one takes as long as 16 in a sweep
-            if ids is not None and 16 * len(ids) < len(table):
-                table.grad = grad.index_fill_(0, ids, 0.0)
+            table.grad = grad
+            # the other rows are zeros already
+            if ids is None or len(ids) > len(table):
+                grad.zero_()
+            elif devices.on_cpu(grad):
+                kernels.clear_rows(grad.numpy(), ids.numpy())
             else:
-                table.grad = grad.zero_()
+                grad.index_fill_(0, ids, 0.0)
         return self._tables
 
     def as_layers(self) -> EncodedLayers:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: What NumPy has, and so Numba: not the bfloat16 of mixed precision.
+KERNEL_TYPES = torch.float32, torch.float64
+
 
 def on_cpu(tensor: Tensor) -> bool:
     """Whether the CPU's way is taken: Numba's loops, SciPy's products, look-ups by bit mask."""

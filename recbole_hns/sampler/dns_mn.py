@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
+from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Scores, Selection
 from recbole_hns.errors import UserError
+from recbole_hns.ops.highest import highest
 from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler
 from recbole_hns.sampler.registry import register_sampler
 
@@ -60,20 +62,28 @@ class DNSMN(HardNegativeSampler):
     def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Choose the M highest-scored candidates, or one of them at random."""
         neg, excludes = scores.neg, candidates.excluded is not None
-        m, largest = torch.tensor(self.dns_m, device=neg.device), self.dns_m
-        if excludes:
-            # negatives among a row's candidates, which may be fewer than M
-            num = (neg > -torch.inf).sum(dim=1, keepdim=True)
-            if self._num_varies and self.opauc_beta is not None:
-                m = torch.round(self.opauc_beta * num).long()
-            m = m.minimum(num).clamp(min=1)
-            largest = int(m.max())
-        columns = neg.topk(largest, dim=1, sorted=excludes).indices
+        if not excludes:
+            columns = highest(neg, self.dns_m)
+            return Selection(_one_of(columns, self.dns_m) if self.dns_mode == "draw" else columns)
+        if self.dns_mode == "mean" and not self._num_varies:
+            # where fewer than M are negatives, the others among these M are excluded
+            return Selection(highest(neg, self.dns_m))
+        num = (neg > -torch.inf).sum(dim=1)
+        if self._num_varies and self.opauc_beta is not None:
+            m = torch.round(self.opauc_beta * num).long()
+        else:
+            m = num.clamp(max=self.dns_m)
+        m = m.clamp(min=1)
+        columns = highest(neg, m)
+        m = m.unsqueeze(1)
         if self.dns_mode == "draw":
-            pick = (torch.rand(len(neg), 1, device=neg.device) * m).long()
-            # a product just below m may round up to it
-            return Selection(columns.gather(1, pick.minimum(m - 1)))
-        if excludes:
-            inside = torch.arange(largest, device=neg.device) < m
-            return Selection(columns, weight=inside.to(neg.dtype) / m)
-        return Selection(columns)
+            return Selection(_one_of(columns, m))
+        inside = torch.arange(columns.shape[1], device=neg.device) < m
+        return Selection(columns, weight=inside.to(neg.dtype) / m)
+
+
+def _one_of(columns: Tensor, m: int | Tensor) -> Tensor:
+    """One of the first m columns of each row, at random."""
+    pick = (torch.rand(len(columns), 1, device=columns.device) * m).long()
+    # a product just below m may round up to it
+    return columns.gather(1, pick.clamp(max=m - 1))

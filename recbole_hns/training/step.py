@@ -123,14 +123,7 @@ def _layered_losses(
 
 
 def _negatives_sums(negatives: Negatives) -> Tensor:
-    neg = negatives.scores.neg
-    if negatives.excluded is not None:
-        neg = neg.index_put(negatives.excluded, neg.new_tensor(0.0))
-    mean = negatives.mean(neg)
-    if negatives.num is not None:
-        # a row without negatives keeps its infinite scores
-        mean = torch.where(negatives.num.squeeze(1) > 0, mean, 0)
-    return _sums(Scores(negatives.scores.pos, mean))
+    return _sums(Scores(negatives.scores.pos, negatives.mean_scores()))
 
 
 def _sums(scores: Scores) -> Tensor:

@@ -120,7 +120,7 @@ def test_a_row_without_negatives(mode):
     scores = scores_of([0.0], [[-INF] * 4])
     sampler = DNSMN(candidate_num=4, dns_m=2, dns_mode=mode)
     columns, weight, _ = select(sampler, scores, candidates_of(scores, shared=True))
-    assert columns.shape == (1, 1)
+    assert ((columns >= 0) & (columns < 4)).all()
     assert weight is None or torch.isfinite(weight).all()
     assert shared_weights(sampler, scores) == [[0.0] * 4]
 

@@ -1,0 +1,30 @@
+"""The highest scores of each row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_hns.ops import devices, kernels
+
+
+def highest(scores: Tensor, num: int | Tensor) -> Tensor:
+    """Columns of the highest scores of each row, in no particular order.
+
+    Args:
+        scores: ``[B, N]``, without gradient; NaN is above all numbers.
+        num: how many, from 1 to N; of each row, ``[B]``, int64, where it differs.
+
+    Returns:
+        ``[B, M]``, int64, M being ``num`` or the largest of them. After its own ``num``, a row has
+        any columns.
+    """
+    width = num if isinstance(num, int) else int(num.max())
+    if not devices.on_cpu(scores) or scores.dtype not in devices.KERNEL_TYPES:
+        return scores.topk(width, dim=1, sorted=isinstance(num, Tensor)).indices
+    columns = torch.zeros(len(scores), width, dtype=torch.int64)
+    if isinstance(num, int):
+        num = torch.full((len(scores),), num)
+    maximum = scores.amax(dim=1).nan_to_num(torch.finfo(scores.dtype).max)
+    kernels.highest_columns(scores.numpy(), maximum.numpy(), num.numpy(), columns.numpy())
+    return columns
