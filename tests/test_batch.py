@@ -34,6 +34,12 @@ def test_what_is_no_negative_has_weight_0(weight):
     expected = [0.5, 0.0, 0.5] if weight is None else [0.5, 0.0, 0.25]
     assert negatives.weights().tolist() == [expected, [0.0] * 3]
     assert negatives.items.tolist() == [[4, 5, 6]]
+    assert negatives.mean_scores().tolist() == [1.5 if weight is None else 1.0, 0.0]
+    # a loss that squares scores has a gradient, too
+    if weight is None:
+        assert negatives.scores.neg.tolist() == [[1.0, -math.inf, 2.0], [0.0] * 3]
+    else:
+        assert negatives.scores.neg.tolist() == [[1.0, 0.0, 2.0], [0.0] * 3]
 
 
 def test_nan_in_scores_or_weights_stays():

@@ -176,13 +176,6 @@ class ModelAdapter:
             yield
 
 
-def excluding(neg: Tensor, negatives: Negatives) -> Tensor:
-    """Scores with minus infinity for what is no negative, where no weights say so."""
-    if negatives.excluded is None:
-        return neg
-    return neg.index_put(negatives.excluded, neg.new_tensor(-torch.inf))
-
-
 def is_pairwise_loss(module: nn.Module) -> bool:
     """Whether ``module`` is one of RecBole's BPR losses."""
     return isinstance(module, (BPRLoss, ConvNCFBPRLoss))

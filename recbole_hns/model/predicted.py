@@ -19,7 +19,6 @@ from recbole_hns.model.base import (
     Losses,
     ModelAdapter,
     NegativeRows,
-    excluding,
     is_pairwise_loss,
     replaced,
 )
@@ -81,9 +80,11 @@ class EncodedPairs:
         found, self.losses, self.pairwise = self._adapter.learn(part, items, weight)
         if negatives.items is None:
             shape = negatives.scores.neg.shape
-            neg = found.neg.new_zeros(shape).scatter(1, items, found.neg)
-            found = Scores(found.pos, neg)
-        return Scores(found.pos, excluding(found.neg, negatives))
+            found = Scores(found.pos, found.neg.new_zeros(shape).scatter(1, items, found.neg))
+        neg = found.neg
+        if negatives.excluded is not None:
+            neg = neg.index_put(negatives.excluded, neg.new_tensor(-torch.inf))
+        return Scores(found.pos, neg)
 
 
 class PredictedAdapter(ModelAdapter):
