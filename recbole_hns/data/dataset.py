@@ -122,7 +122,8 @@ def saved_dataset(config: Config) -> Dataset | None:
         if not isinstance(dataset, RecBoleDataset):
             raise TypeError(f"it holds a {type(dataset).__name__}")
     except Exception as error:  # what a pickle raises is as arbitrary as its content
-        reason = f"must be a file that save_dataset left ({type(error).__name__}: {error})"
+        found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        reason = f"must be a file that save_dataset left ({found})"
         raise UserError.of("dataset_save_path", path, reason) from error
     if dataset.dataset_name != config["dataset"]:
         reason = f"holds the data set {dataset.dataset_name}, not dataset={config['dataset']}"

@@ -88,6 +88,11 @@ class RepeatableEvalSampler(EvalSampler):
         none = np.empty(0, dtype=np.int64)
         return dict.fromkeys(self.phases, UsedItems(none, none, self.user_num, self.item_num))
 
+    def set_distribution(self, distribution: str) -> None:
+        """Draw by another distribution from now on."""
+        super().set_distribution(distribution)
+        self.__dict__.pop("_others", None)
+
     def sample_by_user_ids(
         self, user_ids: np.ndarray, item_ids: np.ndarray, num: int
     ) -> torch.Tensor:

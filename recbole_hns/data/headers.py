@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from recbole_hns.data.reading import opened
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
     from recbole.config import Config
+
+Value = TypeVar("Value", dict, list)
 
 #: RecBole's types of columns.
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -45,20 +48,33 @@ def by_time(config: Config) -> bool:
 
 
 def columns_named(config: Config) -> list[Named]:
-    """The columns that the config names, beside those of ``load_col``."""
-    eval_args, threshold = config["eval_args"], config["threshold"] or {}
-    named = [Named(config[key], key, f"an {key}", ("token",)) for key in ID_FIELDS.values()]
+    """The columns that the config names, beside those of ``load_col``.
+
+    Raises:
+        UserError: for a key that does not name columns in the way it should.
+    """
+    named = [Named(config[key], key, key, ("token",)) for key in ID_FIELDS.values()]
     if by_time(config):
         named.append(Named(config["TIME_FIELD"], "TIME_FIELD", "order TO"))
+    everywhere = ("inter", *ID_FIELDS)
     if not config["benchmark_filename"]:  # a ready split is not filtered
-        for column in config["val_interval"] or ():
-            named.append(
-                Named(column, "val_interval", "val_interval", TYPES, ("inter", *ID_FIELDS))
-            )
-    named += [Named(column, "threshold", "threshold") for column in threshold]
-    modes = eval_args.get("mode")
+        for column in _value(config, "val_interval", dict):
+            named.append(Named(column, "val_interval", "val_interval", TYPES, everywhere))
+    threshold = _value(config, "threshold", dict)
+    for column, value in threshold.items():
+        named.append(Named(column, "threshold", "threshold"))
+        if type(value) not in (int, float):
+            raise UserError.of("threshold", threshold, "must give a number for a column")
+    modes = config["eval_args"].get("mode")
     if isinstance(modes, dict) and "labeled" in modes.values() and not threshold:
         named.append(Named(config["LABEL_FIELD"], "LABEL_FIELD", "mode labeled"))
+    for key, types in (
+        ("alias_of_user_id", TYPES[:2]),
+        ("alias_of_item_id", TYPES[:2]),
+        ("normalize_field", TYPES[2:]),
+    ):
+        for column in _value(config, key, list):
+            named.append(Named(column, key, key, types, everywhere))
     return named
 
 
@@ -75,10 +91,12 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
         UserError: naming the key and the column, or the file whose first line does not hold
             ``name:type`` of each column.
     """
-    load_col = config["load_col"]
-    if load_col is not None and not (isinstance(load_col, dict) and load_col.get("inter")):
-        allowed = "must list columns of files, such as {'inter': ['user_id', 'item_id']}"
-        raise UserError.of("load_col", load_col, allowed)
+    load_col, unload_col = config["load_col"], _value(config, "unload_col", dict)
+    if load_col is not None:
+        lists = load_col.values() if isinstance(load_col, dict) else [None]
+        if not all(value == "*" or isinstance(value, list) for value in lists):
+            allowed = "must list columns of files, such as {'inter': ['user_id', 'item_id']}"
+            raise UserError.of("load_col", load_col, allowed)
     default = load_col == config.internal_config_dict.get("load_col")
     added: dict[str, set[str]] = {}
     headers = {suffix: _header(config, suffix) for suffix in ID_FIELDS}
@@ -87,16 +105,18 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
         headers["inter"] = _header(config, suffix)
         if not headers["inter"]:
             continue
-        has = f"{config['dataset']}.{suffix} has {', '.join(headers['inter'])}"
         for column, key, use, types, files in columns_named(config):
             file = next((file for file in files if column in headers[file]), None)
             if file is None:
                 why = "" if use == key else f"{use} needs it; "
+                has = f"{config['dataset']}.{suffix} has {', '.join(headers['inter'])}"
                 raise UserError.of(key, config[key], f"{why}{has}")
             kind = headers[file][column]
             if kind not in types:
                 allowed = f"{use} needs type {' or '.join(types)}; the file has {column}:{kind}"
                 raise UserError.of(key, config[key], allowed)
+            if column in unload_col.get(file, ()):
+                raise UserError.of("unload_col", unload_col, f"{use} needs {column}")
             listed = "*" if load_col is None else load_col.get(file, [])
             if listed == "*" or column in listed:
                 continue
@@ -104,9 +124,34 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
                 allowed = f"{use} needs {column}; the file has {', '.join(headers[file])}"
                 raise UserError.of("load_col", load_col, allowed)
             added.setdefault(file, set()).add(column)
+        if not default:
+            _tell_what_is_missing(load_col or {}, headers)
     for file in added.keys() & ID_FIELDS.keys():
         added[file].add(config[ID_FIELDS[file]])
     return added
+
+
+def _tell_what_is_missing(load_col: dict[str, Any], headers: dict[str, dict[str, str]]) -> None:
+    """Warn of columns to load that a file does not have, as RecBole does not."""
+    for file, header in headers.items():
+        listed = load_col.get(file, "*")
+        missing = [column for column in listed if column not in header] if listed != "*" else []
+        if missing and header:
+            getLogger().warning(
+                f"load_col: there is no column {', '.join(map(str, missing))} in the {file} file, "
+                f"which has {', '.join(header)}"
+            )
+
+
+def _value(config: Config, key: str, kind: type[Value]) -> Value:
+    """The value of a key that names columns; an empty one if it is unset."""
+    value = config[key]
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        what = "list of columns" if kind is list else "dictionary of columns or files"
+        raise UserError.of(key, value, f"must be a {what}")
+    return value
 
 
 def _header(config: Config, suffix: str) -> dict[str, str]:

@@ -170,7 +170,8 @@ def _named_loaders(config: Config) -> Loaders | None:
         with open(path, "rb"):  # RecBole makes nothing of a missing one
             named = recbole_data.load_split_dataloaders(config)
     except Exception as error:  # what a pickle raises is as arbitrary as its content
-        reason = f"must be a file that save_dataloaders left ({type(error).__name__}: {error})"
+        found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        reason = f"must be a file that save_dataloaders left ({found})"
         raise UserError.of("dataloaders_save_path", path, reason) from error
     # RecBole compares the other settings
     if named is None or named[0]._sampler.phases != _phases(config):

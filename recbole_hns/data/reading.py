@@ -126,9 +126,10 @@ def _count_rows(path: str, config: Config) -> int:
             if found != separators:
                 reason = (
                     f"{path}, line {number}: {found + 1} field{'s' if found else ''} where the "
-                    f"first line has {separators + 1}, separated by {separator!r}, quotes being "
-                    f"part of a field"
+                    f"first line has {separators + 1}, separated by {separator!r}"
                 )
+                if '"' in line:
+                    reason += ", quotes being part of a field"
                 raise UserError.of("dataset", config["dataset"], reason)
             rows += 1
     return rows
