@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_hns.data.reading import opened
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
     from recbole.config import Config
-
-Value = TypeVar("Value", dict, list)
 
 #: RecBole's types of columns.
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -48,33 +46,23 @@ def by_time(config: Config) -> bool:
 
 
 def columns_named(config: Config) -> list[Named]:
-    """The columns that the config names, beside those of ``load_col``.
-
-    Raises:
-        UserError: for a key that does not name columns in the way it should.
-    """
+    """The columns that the config names, beside those of ``load_col``."""
     named = [Named(config[key], key, key, ("token",)) for key in ID_FIELDS.values()]
     if by_time(config):
         named.append(Named(config["TIME_FIELD"], "TIME_FIELD", "order TO"))
-    everywhere = ("inter", *ID_FIELDS)
-    if not config["benchmark_filename"]:  # a ready split is not filtered
-        for column in _value(config, "val_interval", dict):
-            named.append(Named(column, "val_interval", "val_interval", TYPES, everywhere))
-    threshold = _value(config, "threshold", dict)
-    for column, value in threshold.items():
-        named.append(Named(column, "threshold", "threshold"))
-        if type(value) not in (int, float):
-            raise UserError.of("threshold", threshold, "must give a number for a column")
-    modes = config["eval_args"].get("mode")
-    if isinstance(modes, dict) and "labeled" in modes.values() and not threshold:
+    named += [Named(column, "threshold", "threshold") for column in config["threshold"] or ()]
+    if "labeled" in config["eval_args"]["mode"].values() and not config["threshold"]:
         named.append(Named(config["LABEL_FIELD"], "LABEL_FIELD", "mode labeled"))
     for key, types in (
+        ("val_interval", TYPES),
         ("alias_of_user_id", TYPES[:2]),
         ("alias_of_item_id", TYPES[:2]),
         ("normalize_field", TYPES[2:]),
     ):
-        for column in _value(config, key, list):
-            named.append(Named(column, key, key, types, everywhere))
+        # a ready split is not filtered
+        if key != "val_interval" or not config["benchmark_filename"]:
+            files = ("inter", *ID_FIELDS)
+            named += [Named(column, key, key, types, files) for column in config[key] or ()]
     return named
 
 
@@ -91,25 +79,18 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
         UserError: naming the key and the column, or the file whose first line does not hold
             ``name:type`` of each column.
     """
-    load_col, unload_col = config["load_col"], _value(config, "unload_col", dict)
-    if load_col is not None:
-        lists = load_col.values() if isinstance(load_col, dict) else [None]
-        if not all(value == "*" or isinstance(value, list) for value in lists):
-            allowed = "must list columns of files, such as {'inter': ['user_id', 'item_id']}"
-            raise UserError.of("load_col", load_col, allowed)
+    load_col, unload_col = config["load_col"], config["unload_col"] or {}
     default = load_col == config.internal_config_dict.get("load_col")
     added: dict[str, set[str]] = {}
-    headers = {suffix: _header(config, suffix) for suffix in ID_FIELDS}
     for part in config["benchmark_filename"] or [""]:
-        suffix = f"{part}.inter" if part else "inter"
-        headers["inter"] = _header(config, suffix)
+        headers = _Headers(config, f"{part}.inter" if part else "inter")
         if not headers["inter"]:
             continue
         for column, key, use, types, files in columns_named(config):
             file = next((file for file in files if column in headers[file]), None)
             if file is None:
                 why = "" if use == key else f"{use} needs it; "
-                has = f"{config['dataset']}.{suffix} has {', '.join(headers['inter'])}"
+                has = f"{config['dataset']}.{headers.inter} has {', '.join(headers['inter'])}"
                 raise UserError.of(key, config[key], f"{why}{has}")
             kind = headers[file][column]
             if kind not in types:
@@ -131,27 +112,29 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
     return added
 
 
-def _tell_what_is_missing(load_col: dict[str, Any], headers: dict[str, dict[str, str]]) -> None:
+class _Headers(dict[str, dict[str, str]]):
+    """The columns of the ``inter``, ``user`` and ``item`` file, read when asked for."""
+
+    def __init__(self, config: Config, inter: str) -> None:
+        self.config, self.inter = config, inter
+
+    def __missing__(self, file: str) -> dict[str, str]:
+        self[file] = _header(self.config, self.inter if file == "inter" else file)
+        return self[file]
+
+
+def _tell_what_is_missing(load_col: dict[str, Any], headers: _Headers) -> None:
     """Warn of columns to load that a file does not have, as RecBole does not."""
-    for file, header in headers.items():
+    for file in ("inter", *ID_FIELDS):
         listed = load_col.get(file, "*")
-        missing = [column for column in listed if column not in header] if listed != "*" else []
-        if missing and header:
+        if listed == "*":
+            continue
+        missing = [column for column in listed if column not in headers[file]]
+        if missing and headers[file]:
             getLogger().warning(
                 f"load_col: there is no column {', '.join(map(str, missing))} in the {file} file, "
-                f"which has {', '.join(header)}"
+                f"which has {', '.join(headers[file])}"
             )
-
-
-def _value(config: Config, key: str, kind: type[Value]) -> Value:
-    """The value of a key that names columns; an empty one if it is unset."""
-    value = config[key]
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        what = "list of columns" if kind is list else "dictionary of columns or files"
-        raise UserError.of(key, value, f"must be a {what}")
-    return value
 
 
 def _header(config: Config, suffix: str) -> dict[str, str]:
