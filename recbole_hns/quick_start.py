@@ -14,6 +14,7 @@ from torch import nn
 
 from recbole_hns.config import Config, given_keys
 from recbole_hns.config.keys import KEYS, key_of
+from recbole_hns.data.dataset import check_tokens
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
@@ -187,6 +188,7 @@ def load_data_and_model(
     getLogger().info(config)
     dataset = create_dataset(config)
     getLogger().info(dataset)
+    check_tokens(dataset, state.get("tokens"), "model_file", model_file)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train_data._dataset)

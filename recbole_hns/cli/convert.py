@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from tabulate import tabulate
 from recbole_hns.cli.options import option_help, options, parse, typed
 from recbole_hns.convert.atomic import write_parts
 from recbole_hns.convert.interactions import Interactions
-from recbole_hns.convert.readers import read_adjacency, read_csv, read_mat
+from recbole_hns.convert.readers import COLUMN_OPTIONS, read_adjacency, read_csv, read_mat
 from recbole_hns.convert.split import PARTS, split
 from recbole_hns.errors import UserError
 from recbole_hns.files import new_directory
+
+COLUMN = "name of the column of {}, in the header of csv, where it is not understood"
 
 OPTIONS = options(
     format=(
@@ -27,6 +29,14 @@ OPTIONS = options(
     train=(str | None, Field(None, description="training part, of adjacency")),
     test=(str | None, Field(None, description="test part, of adjacency")),
     input=(str | None, Field(None, description="the file, of mat and csv")),
+    user_column=(str | None, Field(None, description=COLUMN.format("users"))),
+    item_column=(str | None, Field(None, description=COLUMN.format("items"))),
+    rating_column=(str | None, Field(None, description=COLUMN.format("ratings"))),
+    time_column=(str | None, Field(None, description=COLUMN.format("timestamps"))),
+    min_rating=(
+        Annotated[float, Field(allow_inf_nan=False)] | None,
+        Field(None, description="interactions of csv with a lower rating are left out"),
+    ),
     validation=(
         float,
         Field(
@@ -53,7 +63,12 @@ Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NA
 
   adjacency  lines "user item item ...", whole numbers, in a file for training and one for test
   mat        MATLAB sparse matrix named data, users x items
-  csv        lines "user item [rating] [timestamp]" with tabs, commas, semicolons or spaces
+  csv        lines of columns, separated by tabs, commas, semicolons, :: or spaces. A header says
+             which are user, item, rating and timestamp, by the usual names (userId, movie_id,
+             asin, stars, time, ...) or those of --user_column and so on; further columns are left
+             out. Without a header they are user, item, rating and timestamp, in this order
+
+adjacency and csv may be compressed by gzip.
 
 mat and csv are split at random: a fifth of each user's interactions, rounded, is the test part. Of
 a pair that is there twice the first is kept, and it is no test pair if it was trained with. A user
@@ -79,11 +94,16 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError.of("output", values["output"], allowed)
     with new_directory("output", values["output"]) as folder:
         interactions = _read(values)
+        low = _drop_low(interactions, values["min_rating"])
         repeats = interactions.drop_repeats()
         part = split(interactions, values["validation"], values["seed"])
         _check_parts(part, values)
         paths = write_parts(interactions, part, folder, folder.name)
     print(tabulate(**_counts(interactions, part), intfmt=","))
+    if interactions.other_columns:
+        print(f"columns left out: {', '.join(interactions.other_columns)}")
+    if low:
+        print(f"interactions with a rating below {values['min_rating']:g} left out: {low:,}")
     if repeats:
         print(f"repeated pairs left out: {repeats:,}")
     only = len(np.setdiff1d(interactions.user[part > 0], interactions.user[part == 0]))
@@ -104,6 +124,9 @@ def _check_given(values: Mapping[str, Any]) -> None:
             needed = " and ".join(f"--{source}=FILE" for source in sources)
             allowed = f"format={values['format']} is read from {needed}"
             raise UserError.of(key, values[key], allowed)
+    for key in (*COLUMN_OPTIONS.values(), "min_rating"):
+        if values["format"] != "csv" and values[key] is not None:
+            raise UserError.of(key, values[key], "is for format=csv")
 
 
 def _read(values: Mapping[str, Any]) -> Interactions:
@@ -111,7 +134,18 @@ def _read(values: Mapping[str, Any]) -> Interactions:
         return read_adjacency(values["train"], values["test"])
     if values["format"] == "mat":
         return read_mat(values["input"])
-    return read_csv(values["input"])
+    names = {field: values[option] for field, option in COLUMN_OPTIONS.items()}
+    return read_csv(values["input"], names)
+
+
+def _drop_low(interactions: Interactions, rating: float | None) -> int:
+    """Leave out the interactions with lower ratings; how many there were."""
+    if rating is None:
+        return 0
+    if "rating" not in interactions.fields:
+        allowed = "needs ratings; name their column with --rating_column=NAME"
+        raise UserError.of("min_rating", rating, allowed)
+    return interactions.drop_below(rating)
 
 
 def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:

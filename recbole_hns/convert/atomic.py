@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,15 @@ def write_parts(
                 for field, values in interactions.fields.items():
                     columns[f"{field}:float"] = values[chunk]
                 table = pd.DataFrame(columns, copy=False)
-                table.to_csv(file, sep="\t", index=False, header=not start, lineterminator="\n")
+                table.to_csv(
+                    file,
+                    sep="\t",
+                    index=False,
+                    header=not start,
+                    lineterminator="\n",
+                    # quotes are read as part of an id, and no id has a tab
+                    quoting=csv.QUOTE_NONE,
+                )
         paths.append(path)
     return paths
 

@@ -24,6 +24,7 @@ class Interactions:
         item_ids: the id of each code.
         fields: further numbers, each ``[n]``, float64, by RecBole's name of the field.
         is_test: ``[n]``, whether the source has it in its test part; None if it has no parts.
+        other_columns: names of the source's columns that are in none of these.
     """
 
     user: NDArray[np.int32]
@@ -32,6 +33,7 @@ class Interactions:
     item_ids: Sequence[str | int]
     fields: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     is_test: NDArray[np.bool_] | None = None
+    other_columns: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.user)
@@ -46,13 +48,26 @@ class Interactions:
         for rows in some_users_each(self.user):
             key = self.user[rows].astype(np.int64) * len(self.item_ids) + self.item[rows]
             first[rows] = ~pd.Series(key).duplicated().to_numpy()
-        # one array after the other, so that no more than one is there twice
-        self.user, self.item = self.user[first], self.item[first]
-        for name in self.fields:
-            self.fields[name] = self.fields[name][first]
-        if self.is_test is not None:
-            self.is_test = self.is_test[first]
+        self._keep(first)
         return len(first) - len(self)
+
+    def drop_below(self, rating: float) -> int:
+        """Keep the interactions of this rating or a higher one, of those that have ratings.
+
+        Returns:
+            How many were dropped.
+        """
+        high = self.fields["rating"] >= rating
+        self._keep(high)
+        return len(high) - len(self)
+
+    def _keep(self, mask: NDArray[np.bool_]) -> None:
+        # one array after the other, so that no more than one is there twice
+        self.user, self.item = self.user[mask], self.item[mask]
+        for name in self.fields:
+            self.fields[name] = self.fields[name][mask]
+        if self.is_test is not None:
+            self.is_test = self.is_test[mask]
 
 
 def some_users_each(user: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:

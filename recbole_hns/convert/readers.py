@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import itertools
 import math
+import re
+import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,22 +20,30 @@ import scipy.sparse
 from recbole_hns.convert.interactions import Interactions
 from recbole_hns.errors import UserError
 
-#: Ids that RecBole's reader, pandas, takes for a missing value.
-READ_AS_MISSING = {
-    "#N/A",
-    "#N/A N/A",
-    "#NA",
-    "-1.#IND",
-    "-1.#QNAN",
-    "1.#IND",
-    "1.#QNAN",
-    "<NA>",
-    "N/A",
-    "NA",
-} | {"-NaN", "-nan", "NULL", "NaN", "None", "n/a", "nan", "null"}
+#: What columns are called, in lower case without anything but letters and digits.
+NAMES = {
+    "user": "user userid uid username reviewer reviewerid customer customerid visitor visitorid "
+    "member memberid",
+    "item": "item itemid iid movie movieid product productid asin parentasin business businessid "
+    "book bookid isbn artist artistid song songid track trackid anime animeid game gameid video "
+    "videoid article articleid news newsid location locationid venue venueid poi poiid",
+    "rating": "rating ratings score star stars overall bookrating",
+    "timestamp": "timestamp time ts unixreviewtime",
+}
 
-#: What the first column is called where a file has a header.
-USER_HEADERS = frozenset({"user", "user_id", "userid", "uid", "user_id:token"})
+#: The option that names a column otherwise.
+COLUMN_OPTIONS = {
+    "user": "user_column",
+    "item": "item_column",
+    "rating": "rating_column",
+    "timestamp": "time_column",
+}
+
+#: A number so high in place of a rating is a time, in seconds since 1970.
+NO_RATING = 1e8
+
+#: What may stand between columns, for messages.
+SEPARATORS = "tabs, commas, semicolons, :: or spaces"
 
 #: Digits that an id of adjacency text may have, far from where Python refuses to read an integer.
 MOST_DIGITS = 1000
@@ -65,7 +77,7 @@ def read_adjacency(train: str, test: str) -> Interactions:
     sizes = []
     for key, path in (("train", train), ("test", test)):
         before = len(user)
-        with _reading(key, path), open(path, "rb") as file:
+        with _reading(key, path), _opened(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 ids = line.removeprefix(b"\xef\xbb\xbf").split()
                 if not ids:
@@ -125,50 +137,55 @@ def read_mat(path: str, variable: str = "data") -> Interactions:
     return Interactions(matrix.row, matrix.col, range(rows), range(columns))
 
 
-def read_csv(path: str) -> Interactions:
-    """Read ``user item [rating] [timestamp]`` lines with tabs, commas, semicolons or spaces.
+def read_csv(path: str, names: Mapping[str, str | None] | None = None) -> Interactions:
+    """Read lines with a user, an item and, where known, a rating and a timestamp.
 
-    The first line gives the separator and the number of columns. It is a header if its first
-    column is called as users are, or if its third or fourth is no number. A third column with a
-    header that starts with ``time`` is the timestamp.
+    The first line gives the separator and the number of columns. Where it is a header, columns are
+    placed by their names; else they are, in this order, user, item, rating and timestamp.
+
+    Args:
+        path: text, or text that is compressed by gzip.
+        names: of the columns, by ``user``, ``item``, ``rating``, ``timestamp``; default, also of
+            one that is None: what :data:`NAMES` has.
 
     Raises:
-        UserError: if the file cannot be read, a line is malformed, or there are no interactions.
+        UserError: if the file cannot be read, its first line is not understood, a line is
+            malformed, or there are no interactions.
     """
+    given = {field: name for field, name in (names or {}).items() if name is not None}
     users, items = Codes(), Codes()
     user, item = array("i"), array("i")
     with _reading("input", path), _text(path) as file:
         head = next((line for line in file if line.strip()), "")
-        delimiter = next((mark for mark in "\t,;" if mark in head), " ")
+        delimiter = next((mark for mark in ("\t", ",", ";", "::") if mark in head), " ")
         file.seek(0)
         lines = _rows(path, file, delimiter)
-        number, row = next(lines, (1, []))
-        if not row:
+        number, first = next(lines, (1, []))
+        if not first:
             raise UserError.of("input", path, "holds no interactions")
-        width = len(row)
-        if not 2 <= width <= 4:
-            reason = f"{_columns(width)}; there must be a user, an item and, where known, a rating "
-            raise _malformed("input", path, number, f"{reason}and a timestamp")
-        header = _is_header(row)
-        names = ["rating", "timestamp"][: width - 2]
-        if header and width == 3 and row[2].strip().lower().startswith("time"):
-            names = ["timestamp"]
-        fields = {name: array("d") for name in names}
-        further = list(enumerate(fields.items(), start=2))
-        if header:
-            number, row = next(lines, (number, []))
-        while row:
-            if len(row) != width:
-                reason = f"{_columns(len(row))} where the first line has {width}"
+        after_number, after = next(lines, (number, []))
+        place = _places(path, number, first, after, given)
+        header = place is not None
+        if place is None:
+            place = dict(zip(NAMES, range(len(first)), strict=False))
+        others = [name for at, name in enumerate(first) if at not in place.values()]
+        user_at, item_at = place["user"], place["item"]
+        fields = {field: array("d") for field in ("rating", "timestamp") if field in place}
+        further = [(place[field], field, values) for field, values in fields.items()]
+        rows = itertools.chain([(number, first)] * (not header), [(after_number, after)], lines)
+        for number, row in rows:
+            if not row:
+                break
+            if len(row) != len(first):
+                reason = f"{_columns(len(row))} where the first line has {len(first)}"
                 raise _malformed("input", path, number, reason)
             try:
-                user.append(users[row[0].strip()])
-                item.append(items[row[1].strip()])
-                for column, (name, values) in further:
-                    values.append(_number(name, row[column]))
+                user.append(users[row[user_at].strip()])
+                item.append(items[row[item_at].strip()])
+                for column, field, values in further:
+                    values.append(_number(field, row[column]))
             except ValueError as error:
                 raise _malformed("input", path, number, str(error)) from None
-            number, row = next(lines, (number, []))
     if not user:
         raise UserError.of("input", path, "holds no interactions")
     return Interactions(
@@ -176,12 +193,91 @@ def read_csv(path: str) -> Interactions:
         np.frombuffer(item, np.int32),
         list(users),
         list(items),
-        {name: np.frombuffer(values) for name, values in fields.items()},
+        {field: np.frombuffer(values) for field, values in fields.items()},
+        other_columns=others,
     )
+
+
+def _places(
+    path: str, number: int, first: list[str], after: list[str], given: Mapping[str, str]
+) -> dict[str, int] | None:
+    """Where a header has user, item, rating and timestamp; None if the first line is none.
+
+    Args:
+        path: of the file.
+        number: of the first line.
+        first: its columns.
+        after: the columns of the line after it.
+        given: names that the user gave.
+
+    Raises:
+        UserError: if it may be a header and has no user, no item, or several of one.
+    """
+    # RecBole's own have a type after the name
+    columns = [re.sub(":(token|float)(_seq)?$", "", column.strip()) for column in first]
+    plain = ["".join(filter(str.isalnum, column.lower())) for column in columns]
+    place: dict[str, int] = {}
+    for field, option in COLUMN_OPTIONS.items():
+        name = given.get(field)
+        if name is not None and name not in columns:
+            raise UserError.of(option, name, f"{path} has the columns {', '.join(columns)}")
+        found = [
+            at
+            for at, column in enumerate(columns)
+            if (plain[at] in NAMES[field].split() and field not in given) or column == name
+        ]
+        if len(found) > 1:
+            both = " and ".join(repr(columns[at]) for at in found)
+            reason = f"{both} may each be the {field}; name one with --{option}=NAME"
+            raise _malformed("input", path, number, reason)
+        if found:
+            place[field] = found[0]
+    if len(set(place.values())) < len(place):
+        raise _malformed("input", path, number, "one column is named as two")
+    if {"user", "item"} <= place.keys():
+        return place
+    if not 2 <= len(first) <= 4:
+        reason = (
+            f"{_columns(len(first))} without names that tell which are user and item; what is read "
+            f"are {SEPARATORS} between user, item and, where known, rating and timestamp"
+        )
+        raise _malformed("input", path, number, reason)
+    if place or _may_be_header(columns, after):
+        reason = (
+            f"of {', '.join(map(repr, columns))} it is not understood which are user and item; "
+            f"name them with --user_column=NAME and --item_column=NAME, or put a line such as "
+            f"user,item above interactions"
+        )
+        raise _malformed("input", path, number, reason)
+    if len(first) > 2 and float(first[2]) >= NO_RATING:
+        reason = f"{first[2]} is no rating; put a line such as user,item,timestamp above"
+        raise _malformed("input", path, number, reason)
+    return None
+
+
+def _may_be_header(first: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether a line has no digits, or a word where a number must or does follow."""
+    if not any(character.isdigit() for column in first for character in column):
+        return True
+    if not all(map(_is_number, first[2:])):
+        return True
+    return any(not _is_number(a) and _is_number(b) for a, b in zip(first, after, strict=False))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _rows(path: str, file: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, each with the number of its first line."""
+    if len(delimiter) > 1:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.rstrip("\r\n").split(delimiter)
+        return
     lines = map(str.strip, file) if delimiter == " " else file
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ", strict=True)
     number = 1
@@ -196,23 +292,19 @@ def _rows(path: str, file: Any, delimiter: str) -> Iterator[tuple[int, list[str]
 
 def _text(path: str) -> Any:
     # bytes that are not UTF-8 are reported where they are part of an id, with its line
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _is_header(row: Sequence[str]) -> bool:
-    if row[0].strip().lower() in USER_HEADERS:
-        return True
-    try:
-        return not all(math.isfinite(float(value)) for value in row[2:])
-    except ValueError:
-        return True
+def _opened(path: str, mode: str, **how: Any) -> Any:
+    """A file, or what is in it where gzip has compressed it."""
+    with open(path, "rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, mode, **how) if compressed else open(path, mode, **how)
 
 
 def _check_id(id_: str) -> None:
     if not id_:
         raise ValueError("an id is empty")
-    if id_ in READ_AS_MISSING:
-        raise ValueError(f"the id {id_} would be read as a missing value")
     if not id_.isprintable():
         raise ValueError(f"the id {id_!a} has characters that cannot be printed, or is not UTF-8")
 
@@ -245,5 +337,6 @@ def _malformed(key: str, path: str, line: int, reason: str) -> UserError:
 def _reading(key: str, path: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError.of(key, path, f"cannot be read: {error.strerror or error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError.of(key, path, f"cannot be read: {reason}") from None

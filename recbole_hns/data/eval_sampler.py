@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -72,3 +73,39 @@ class EvalSampler(Sampler):
         mass = self.pool.tables("cpu").mass
         draw = (np.random.random(sample_num) * int(mass[-1])).astype(np.int64)
         return np.searchsorted(mass.numpy(), draw, side="right")
+
+
+class RepeatableEvalSampler(EvalSampler):
+    """RecBole's ``RepeatableSampler`` likewise, for users who come back to what they know.
+
+    No item counts as used in evaluation: there is no history to mask, and all but the positive
+    itself can be its negative. What training draws from is as ever.
+    """
+
+    def get_used_ids(self) -> dict[str, UsedItems]:
+        """Used items of every phase: none."""
+        super().get_used_ids()
+        none = np.empty(0, dtype=np.int64)
+        return dict.fromkeys(self.phases, UsedItems(none, none, self.user_num, self.item_num))
+
+    def set_distribution(self, distribution: str) -> None:
+        """Draw by another distribution from now on."""
+        super().set_distribution(distribution)
+        self.__dict__.pop("_others", None)
+
+    def sample_by_user_ids(
+        self, user_ids: np.ndarray, item_ids: np.ndarray, num: int
+    ) -> torch.Tensor:
+        """Draw for each positive, in RecBole's layout: ``[num * batch]``."""
+        item = torch.as_tensor(np.asarray(item_ids), dtype=torch.int64)
+        if (self._others.tables("cpu").allowed[item] <= 0).any():
+            raise ValueError("a positive is the only item that can be drawn")
+        return self._others.draw(item, num).t().reshape(-1)
+
+    @cached_property
+    def _others(self) -> NegativePool:
+        """A pool that draws for items instead of users, every one but the item itself."""
+        every = np.arange(self.item_num)
+        used = UsedItems(every, every, self.item_num, self.item_num)
+        pool = NegativePool(used, self.pool.popularity, self.datasets[0])
+        return pool.with_distribution(self.distribution, self.alpha)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recbole_hns.data.reading import opened
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,33 +15,162 @@ if TYPE_CHECKING:
 #: RecBole's types of columns.
 TYPES = ("token", "token_seq", "float", "float_seq")
 
+#: Separators that are looked for where the config's is not that of the file.
+SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 
-def check_headers(config: Config) -> None:
-    """See that the interaction files have columns ``name:type``, with ids of type ``token``.
+#: The key that names the column by which a file is joined to the interactions.
+ID_FIELDS = {"user": "USER_ID_FIELD", "item": "ITEM_ID_FIELD"}
 
-    Files that are missing are left to RecBole, which may download them.
+
+class Named(NamedTuple):
+    """A column that the config names.
+
+    Attributes:
+        column: its name.
+        key: the config key that names it.
+        use: what needs it.
+        types: of which it may be.
+        files: suffixes of the files that may have it.
+    """
+
+    column: str
+    key: str
+    use: str
+    types: tuple[str, ...] = ("float",)
+    files: tuple[str, ...] = ("inter",)
+
+
+def by_time(config: Config) -> bool:
+    """Whether the times of the interactions tell their parts."""
+    return not config["benchmark_filename"] and config["eval_args"].get("order") == "TO"
+
+
+def columns_named(config: Config) -> list[Named]:
+    """The columns that the config names, beside those of ``load_col``."""
+    named = [Named(config[key], key, key, ("token",)) for key in ID_FIELDS.values()]
+    if by_time(config):
+        named.append(Named(config["TIME_FIELD"], "TIME_FIELD", "order TO"))
+    named += [Named(column, "threshold", "threshold") for column in config["threshold"] or ()]
+    if "labeled" in config["eval_args"]["mode"].values() and not config["threshold"]:
+        named.append(Named(config["LABEL_FIELD"], "LABEL_FIELD", "mode labeled"))
+    for key, types in (
+        ("val_interval", TYPES),
+        ("alias_of_user_id", TYPES[:2]),
+        ("alias_of_item_id", TYPES[:2]),
+        ("normalize_field", TYPES[2:]),
+    ):
+        # a ready split is not filtered
+        if key != "val_interval" or not config["benchmark_filename"]:
+            files = ("inter", *ID_FIELDS)
+            named += [Named(column, key, key, types, files) for column in config[key] or ()]
+    return named
+
+
+def columns_to_load(config: Config) -> dict[str, set[str]]:
+    """See that the data set's files have every column that the config names.
+
+    Files that are missing are left to RecBole, which reports them.
+
+    Returns:
+        By suffix of a file, the columns that other keys name and ``load_col``, left to its default,
+        does not: they are to be loaded too.
 
     Raises:
-        UserError: naming the file and the column.
+        UserError: naming the key and the column, or the file whose first line does not hold
+            ``name:type`` of each column.
     """
-    parts = config["benchmark_filename"] or [""]
-    for part in parts:
-        name = ".".join(filter(None, (config["dataset"], str(part), "inter")))
-        path = Path(config["data_path"]) / name
-        if path.is_file():
-            _check_header(path, config)
+    load_col, unload_col = config["load_col"], config["unload_col"] or {}
+    default = load_col == config.internal_config_dict.get("load_col")
+    added: dict[str, set[str]] = {}
+    for part in config["benchmark_filename"] or [""]:
+        headers = _Headers(config, f"{part}.inter" if part else "inter")
+        if not headers["inter"]:
+            continue
+        for column, key, use, types, files in columns_named(config):
+            file = next((file for file in files if column in headers[file]), None)
+            if file is None:
+                why = "" if use == key else f"{use} needs it; "
+                has = f"{config['dataset']}.{headers.inter} has {', '.join(headers['inter'])}"
+                raise UserError.of(key, config[key], f"{why}{has}")
+            kind = headers[file][column]
+            if kind not in types:
+                allowed = f"{use} needs type {' or '.join(types)}; the file has {column}:{kind}"
+                raise UserError.of(key, config[key], allowed)
+            if column in unload_col.get(file, ()):
+                raise UserError.of("unload_col", unload_col, f"{use} needs {column}")
+            listed = "*" if load_col is None else load_col.get(file, [])
+            if listed == "*" or column in listed:
+                continue
+            if not default:
+                allowed = f"{use} needs {column}; the file has {', '.join(headers[file])}"
+                raise UserError.of("load_col", load_col, allowed)
+            added.setdefault(file, set()).add(column)
+        if not default:
+            _tell_what_is_missing(load_col or {}, headers)
+    for file in added.keys() & ID_FIELDS.keys():
+        added[file].add(config[ID_FIELDS[file]])
+    return added
 
 
-def _check_header(path: Path, config: Config) -> None:
+class _Headers(dict[str, dict[str, str]]):
+    """The columns of the ``inter``, ``user`` and ``item`` file, read when asked for."""
+
+    def __init__(self, config: Config, inter: str) -> None:
+        self.config, self.inter = config, inter
+
+    def __missing__(self, file: str) -> dict[str, str]:
+        self[file] = _header(self.config, self.inter if file == "inter" else file)
+        return self[file]
+
+
+def _tell_what_is_missing(load_col: dict[str, Any], headers: _Headers) -> None:
+    """Warn of columns to load that a file does not have, as RecBole does not."""
+    for file in ("inter", *ID_FIELDS):
+        listed = load_col.get(file, "*")
+        if listed == "*":
+            continue
+        missing = [column for column in listed if column not in headers[file]]
+        if missing and headers[file]:
+            getLogger().warning(
+                f"load_col: there is no column {', '.join(map(str, missing))} in the {file} file, "
+                f"which has {', '.join(headers[file])}"
+            )
+
+
+def _header(config: Config, suffix: str) -> dict[str, str]:
+    """The type of each column of a file; none if there is no such file."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
+    separator = config["field_separator"]
+    if not isinstance(separator, str) or not separator:
+        raise UserError.of("field_separator", separator, "must be a string, such as a tab")
+    if not path.is_file():
+        return {}
     try:
-        with path.open(encoding=config["encoding"]) as file:
-            columns = file.readline().rstrip("\n").split(config["field_separator"])
+        with opened(path, config) as file:
+            line = file.readline().rstrip("\n")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError.of("dataset", config["dataset"], f"{path}: {error}") from error
-    ids = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
+    columns = line.split(separator)
+    if not all(map(_typed, columns)):
+        for other in SEPARATORS:
+            if other in line and all(map(_typed, line.split(other))):
+                allowed = f"the first line of {path} is separated by {other!r}"
+                raise UserError.of("field_separator", repr(separator), allowed)
+    header: dict[str, str] = {}
     for column in columns:
         name, _, kind = column.partition(":")
-        if kind not in TYPES or (name in ids and kind != "token"):
-            types = "token" if name in ids else ", ".join(TYPES)
+        is_id = name in [config[key] for key in ID_FIELDS.values()]
+        if not _typed(column) or (is_id and kind != "token"):
+            types = "token" if is_id else ", ".join(TYPES)
             allowed = f"{path}: column {column!r} of its first line must be NAME:TYPE, TYPE {types}"
             raise UserError.of("dataset", config["dataset"], allowed)
+        if name in header:
+            raise UserError.of("dataset", config["dataset"], f"{path}: column {name!r} is twice")
+        header[name] = kind
+    return header
+
+
+def _typed(column: str) -> bool:
+    return column.partition(":")[2] in TYPES

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from logging import getLogger
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
-import recbole.data.dataset.dataset as recbole_dataset
 import recbole.data.utils as recbole_data
-from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
-from recbole_hns.data.eval_sampler import EvalSampler
-from recbole_hns.data.headers import check_headers
+from recbole_hns.data.dataset import Dataset, saved_dataset
+from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.data.split import split
 from recbole_hns.errors import UserError
@@ -56,11 +49,11 @@ def create_dataset(config: Config) -> Dataset:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
-        check_headers(config)
-        with _fast_reading():
-            if config["dataset_save_path"]:
-                return recbole_data.create_dataset(config)
-            dataset = Dataset(config)
+        if config["dataset_save_path"]:
+            dataset = saved_dataset(config)
+            if dataset is not None:
+                return dataset
+        dataset = Dataset(config)
         if config["save_dataset"]:
             dataset.save()
         return dataset
@@ -71,21 +64,6 @@ def create_dataset(config: Config) -> Dataset:
         raise _unusable(config, error, f" (its files are read from {folder})") from error
 
 
-@contextmanager
-def _fast_reading() -> Iterator[None]:
-    """Have RecBole read its files by pandas' C parser, ten times as fast as the one it names."""
-
-    def read_csv(path: str, *, delimiter: str, engine: str, **kwargs: Any) -> pd.DataFrame:
-        if len(delimiter) == 1:  # a longer one is a regular expression, for the other parser only
-            kwargs["float_precision"] = "round_trip"
-            engine = "c"
-        return pd.read_csv(path, delimiter=delimiter, engine=engine, **kwargs)
-
-    pandas = SimpleNamespace(**{**vars(pd), "read_csv": read_csv})
-    with mock.patch.object(recbole_dataset, "pd", pandas):
-        yield
-
-
 def data_preparation(config: Config, dataset: Dataset) -> Loaders:
     """Split the data set and make the three data loaders, as RecBole's function of the same name.
 
@@ -94,8 +72,7 @@ def data_preparation(config: Config, dataset: Dataset) -> Loaders:
             are fewer items than ``topk``.
     """
     named = _named_loaders(config)
-    # RecBole compares the other settings
-    if named is not None and named[0]._sampler.phases == _phases(config):
+    if named is not None:
         dataset._change_feat_format()
         return named
     loaders = data_loaders(config, split_dataset(config, dataset))
@@ -133,7 +110,8 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
         train, valid, test = split(config, dataset)
         parts = {"train": train, "valid": valid, "test": test}
         phases = _phases(config)
-        sampler = EvalSampler(phases, [parts[phase] for phase in phases])
+        sampler_class = RepeatableEvalSampler if config["repeatable"] else EvalSampler
+        sampler = sampler_class(phases, [parts[phase] for phase in phases])
     except Exception as error:
         raise _unusable(config, error) from error
     for phase, part in (("training", train), ("test", test)):
@@ -180,15 +158,32 @@ def _phases(config: Config) -> list[str]:
 
 
 def _named_loaders(config: Config) -> Loaders | None:
-    """The loaders of ``dataloaders_save_path``; None if it is unset or of another config."""
+    """The loaders of ``dataloaders_save_path``; None if it is unset or of another config.
+
+    Raises:
+        UserError: if the file is missing, or holds loaders of another data set or none.
+    """
     path = config["dataloaders_save_path"]
     if not path:
         return None
     try:
-        return recbole_data.load_split_dataloaders(config)
+        with open(path, "rb"):  # RecBole makes nothing of a missing one
+            named = recbole_data.load_split_dataloaders(config)
     except Exception as error:  # what a pickle raises is as arbitrary as its content
-        reason = f"must be a file that save_dataloaders left ({type(error).__name__}: {error})"
+        found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        reason = f"must be a file that save_dataloaders left ({found})"
         raise UserError.of("dataloaders_save_path", path, reason) from error
+    # RecBole compares the other settings
+    if named is None or named[0]._sampler.phases != _phases(config):
+        getLogger().warning(
+            f"dataloaders_save_path={path} is not used: they were saved with other settings"
+        )
+        return None
+    name = named[0]._dataset.dataset_name
+    if name != config["dataset"]:
+        reason = f"holds loaders of the data set {name}, not of dataset={config['dataset']}"
+        raise UserError.of("dataloaders_save_path", path, reason)
+    return named
 
 
 def _unusable(config: Config, error: Exception, where: str = "") -> UserError:

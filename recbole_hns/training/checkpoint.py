@@ -72,6 +72,8 @@ class Checkpoint(BaseModel):
     state_dict: dict[str, Any]
     other_parameter: dict[str, Any]
     last: Last
+    # of the data set; what was written before there was one has none
+    tokens: str | None = None
 
 
 #: Of this version's checkpoints. The former had no number, no loss and counted epochs from 0.

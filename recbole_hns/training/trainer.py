@@ -23,6 +23,7 @@ from tqdm import tqdm
 from recbole_hns.batch import Batch
 from recbole_hns.component import Component
 from recbole_hns.data import NegativePool
+from recbole_hns.data.dataset import check_tokens
 from recbole_hns.errors import UserError
 from recbole_hns.files import plain
 from recbole_hns.loss import Loss
@@ -115,6 +116,7 @@ class HardNegativeTrainer(Trainer):
         self._best: dict[str, Any] | None = None
         self._best_epoch = -1
         self._loader_state: Tensor | None = None
+        self._tokens: str | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         learned = itertools.chain(
@@ -164,6 +166,8 @@ class HardNegativeTrainer(Trainer):
             The best validation score and result, as RecBole's ``Trainer.fit``.
         """
         self._saved, self._train_data = saved, train_data
+        file = self.saved_model_file
+        self._tokens = check_tokens(train_data._dataset, self._tokens, "resume", file)
         self.pool = self._pool_of(train_data)
         self.eval_collector.data_collect(train_data)
         if self._loader_state is not None:
@@ -411,6 +415,7 @@ class HardNegativeTrainer(Trainer):
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": plain(self.best_valid_result),
             **best,
+            "tokens": self._tokens,
             "last": {
                 "epoch": epoch,
                 # the same tensors where the last epoch is the best, which are stored once
@@ -458,6 +463,7 @@ class HardNegativeTrainer(Trainer):
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
         self._best_epoch = state["epoch"]
+        self._tokens = state.get("tokens")
         if self._best_epoch >= 0:
             self._best = {key: state[key] for key in ("state_dict", "other_parameter")}
         self._record_best()

@@ -234,7 +234,7 @@ MISTAKES = {
     "no default": ("--sampler=nodefault:X", ["cannot be imported: TypeError: X.rank", "default"]),
     "clusters": ("--model=NCL", ["num_clusters=1000: must be an integer > 0 and <= 944"]),
     "model's own": ("--model=DGCF --n_factors=3", ["model=DGCF: cannot be built: AssertionError"]),
-    "field": ("--USER_ID_FIELD=foo", ["dataset=ml-100k: KeyError"]),
+    "field": ("--USER_ID_FIELD=foo", ["USER_ID_FIELD=foo: ml-100k.inter has user_id, item_id"]),
     "emptied checkpoint": ("--resume=empty.pth", ["resume=empty.pth: must be a checkpoint"]),
     "split": ("--eval_args={'split':{'XX':[1]}}", ["XX"]),
     "no dataset": ("--dataset=nosuch", ["dataset=nosuch", "nosuch"]),

@@ -1,5 +1,6 @@
 """``recbole-hns convert``: its formats, its splits and what it refuses."""
 
+import csv
 import gzip
 import os
 from collections import Counter
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 
 from recbole_hns import run
 from recbole_hns.cli import main
+from recbole_hns.config import Config
 from recbole_hns.convert.interactions import Interactions
 from recbole_hns.convert.split import held_out
+from recbole_hns.data import create_dataset
 
 
 def convert(**given):
@@ -149,6 +152,156 @@ def test_csv_header(header, row, fields):
     assert head[2:] == fields
 
 
+#: Header and line of 12, {} being the item's number; the user, rating and time that it says.
+PLACED = {
+    "exchanged ids": (
+        "movieId,userId,rating,timestamp",
+        "m{},u1,3,978300760",
+        ("u1", 3, 978300760),
+    ),
+    "exchanged numbers": ("user,item,timestamp,rating", "u1,m{},978300760,3", ("u1", 3, 978300760)),
+    "RecBole's": ("item_id:token,user_id:token", "m{},u1", ("u1", None, None)),
+    "Amazon": (
+        "reviewerID\tasin\toverall\tunixReviewTime",
+        "u1\tm{}\t5.0\t1402617600",
+        ("u1", 5, 1402617600),
+    ),
+    "Book-Crossing": ('"User-ID";"ISBN";"Book-Rating"', '"u1";"m{}";"7"', ("u1", 7, None)),
+    "Yelp": ("review_id,user_id,business_id,stars,useful", "r{0},u1,m{0},4,2", ("u1", 4, None)),
+    "Retailrocket": ("timestamp,visitorid,event,itemid", "14,u1,view,m{}", ("u1", None, 14)),
+    "MovieLens 1M": (None, "u1::m{}::3::978300760", ("u1", 3, 978300760)),
+    "double colons": ("timestamp::user::item", "5::u1::m{}", ("u1", None, 5)),
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_columns_are_placed_by_their_names(name, compressed):
+    header, line, (user, rating, time) = PLACED[name]
+    lines = [*([header] if header else []), *(line.format(i) for i in range(12))]
+    content = "\n".join(lines).encode()
+    Path("x.csv").write_bytes(gzip.compress(content) if compressed else content)
+    assert convert(format="csv", input="x.csv") == 0
+    fields = [str(float(value)) for value in (rating, time) if value is not None]
+    assert sorted(everything()) == sorted((user, f"m{i}", *fields) for i in range(12))
+    head = Path("dataset/new/new.train.inter").read_text().splitlines()[0].split("\t")
+    names = {"rating:float": rating, "timestamp:float": time}
+    assert head[2:] == [field for field, value in names.items() if value is not None]
+
+
+def test_ids_with_a_colon_are_no_header():
+    Path("x.csv").write_text("".join(f"user:1,item:{i}\n" for i in range(12)))
+    assert convert(format="csv", input="x.csv") == 0
+    assert sorted(everything()) == sorted(("user:1", f"item:{i}") for i in range(12))
+
+
+def test_columns_of_other_names_are_named(capsys):
+    lines = ["wann,wer,was,wie_gut,wo", *(f"{100 + i},u1,m{i},{i},x" for i in range(12))]
+    Path("x.csv").write_text("\n".join(lines))
+    given = {"user_column": "wer", "item_column": "was", "rating_column": "wie_gut"}
+    assert convert(format="csv", input="x.csv", **given, time_column="wann") == 0
+    assert sorted(everything()) == sorted(
+        ("u1", f"m{i}", f"{i}.0", f"{100 + i}.0") for i in range(12)
+    )
+    assert "columns left out: wo\n" in capsys.readouterr().out
+    assert convert(format="csv", input="x.csv", **given, output="dataset/two") == 0
+    assert "columns left out: wann, wo\n" in capsys.readouterr().out
+
+
+def test_a_name_given_goes_before_a_usual_one():
+    lines = ["user_id,item_id,asin", *(f"u1,no{i},m{i}" for i in range(12))]
+    Path("x.csv").write_text("\n".join(lines))
+    assert convert(format="csv", input="x.csv", item_column="asin") == 0
+    assert sorted(everything()) == sorted(("u1", f"m{i}") for i in range(12))
+
+
+NOT_UNDERSTOOD = {
+    "two unknown words": ("foo,bar\n1,2\n3,4", {}, "line 1: of 'foo', 'bar' it is not understood"),
+    "words above words": ("foo,bar\nann,b1\nbob,b2", {}, "of 'foo', 'bar' it is not understood"),
+    "words with digits": ("col1,col2\n1,2\n3,4", {}, "of 'col1', 'col2' it is not understood"),
+    "four words": ("a1,b1,c,d\n1,2,3,4", {}, "of 'a1', 'b1', 'c', 'd' it is not understood"),
+    "no item": ("user,film,rating\n1,2,3", {}, "--item_column=NAME"),
+    "no user": ("wer,item\n1,2", {}, "--user_column=NAME"),
+    "two items": (
+        "user,asin,parent_asin\n1,2,3",
+        {},
+        "'asin' and 'parent_asin' may each be the item",
+    ),
+    "two alike": ("user,item,item\n1,2,3", {}, "'item' and 'item' may each be the item"),
+    "wrong name": (
+        "wer,was\n1,2",
+        {"user_column": "Wer"},
+        "user_column=Wer: x.csv has the columns wer, was",
+    ),
+    "name without header": ("1,2\n3,4", {"user_column": "user"}, "user_column=user: x.csv has"),
+    "one for two": (
+        "user,was\n1,2",
+        {"item_column": "user"},
+        "line 1: one column is named as two",
+    ),
+    "time for rating": ("1,2,978300760\n1,3,978300761", {}, "line 1: 978300760 is no rating"),
+    "bars": ("user|item\n1|2", {}, "what is read are tabs, commas, semicolons, :: or spaces"),
+    "no ratings": ("user,item\n1,2", {"min_rating": 3}, "min_rating=3.0: needs ratings"),
+    "no number": ("user,item\n1,2", {"min_rating": "high"}, "min_rating=high: must be"),
+    "nothing left": (
+        "user,item,rating\n1,2,3",
+        {"min_rating": 4},
+        "no user has the 3 interactions",
+    ),
+    "long row": ("user::item\n1::2\n1::2::3", {}, "line 3: 3 columns where the first line has 2"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_UNDERSTOOD)
+def test_what_is_not_understood_is_refused(name, capsys):
+    content, given, message = NOT_UNDERSTOOD[name]
+    Path("x.csv").write_text(content)
+    assert convert(format="csv", input="x.csv", **given) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("dataset").exists()
+
+
+def test_low_ratings_are_left_out_before_repeats(capsys):
+    lines = [f"u1,m{i},{i % 5 + 1}" for i in range(20)]
+    Path("x.csv").write_text("\n".join(["user,item,rating", "u1,m2,2", *lines]))
+    assert convert(format="csv", input="x.csv", min_rating=3.5) == 0
+    assert sorted(everything()) == sorted(
+        ("u1", f"m{i}", f"{i % 5 + 1}.0") for i in range(20) if i % 5 >= 3
+    )
+    out = capsys.readouterr().out
+    assert "interactions with a rating below 3.5 left out: 13\n" in out
+    assert "repeated" not in out
+
+
+def test_options_of_csv_are_for_csv(adjacency, capsys):
+    for options in ({"user_column": "u"}, {"min_rating": 3}):
+        assert convert(**adjacency, **options) == 2
+        assert "is for format=csv" in capsys.readouterr().err
+
+
+def test_compressed_adjacency(adjacency):
+    assert convert(**adjacency) == 0
+    before = [part(name) for name in ("train", "valid", "test")]
+    for name in ("train.txt", "test.txt"):
+        Path(name).write_bytes(gzip.compress(Path(name).read_bytes()))
+    assert convert(**adjacency, output="dataset/again") == 0
+    assert [part(name, "again") for name in ("train", "valid", "test")] == before
+
+
+def test_odd_ids_are_read_as_they_were_written():
+    ids = ["NA", "null", "nan", "None", 'a"b', '"c"', "d,e", "N/A", "#NA", "007", "1e5", "'"]
+    with open("x.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("user", "item"), *((u, i) for u in ids for i in ids)])
+    assert convert(format="csv", input="x.csv") == 0
+    assert sorted(everything()) == sorted((u, i) for u in ids for i in ids)
+    dataset = create_dataset(Config(config_dict={**QUIET, "dataset": "new"}))
+    for field in ("user_id", "item_id"):
+        assert sorted(dataset.field2id_token[field][1:]) == sorted(ids)
+    assert len(dataset) == len(ids) ** 2
+
+
 MISTAKES = {
     "no format": ({}, "--format: is needed, one of adjacency, mat, csv"),
     "odd format": ({"format": "xml"}, "format=xml: must be adjacency or mat or csv"),
@@ -201,22 +354,27 @@ MALFORMED = {
     "no items": ("adjacency", b"1\n\n", "holds no interactions"),
     "trained with": ("adjacency", b"1 2\n", "test=bad: has no pair that was not trained with"),
     "short": ("csv", b"a,b,1\nc,d\n", "line 2: 2 columns where the first line has 3"),
-    "a column": ("csv", b"a\n", "line 1: 1 column; there must be a user, an item and"),
-    "many": ("csv", b"a,b,1,2,3\n", "line 1: 5 columns; there must be"),
+    "a column": ("csv", b"a|b\n", "line 1: 1 column without names that tell which are user and"),
+    "many": ("csv", b"a,b,1,2,3\n", "line 1: 5 columns without names"),
     "rating": ("csv", b"a,b,1\na,c,good\n", "line 2: the rating 'good' is no number"),
     "not finite": ("csv", b"a,b,1\na,c,nan\n", "line 2: the rating 'nan' is no number"),
     "time": ("csv", b"user,item,time\na,c,\n", "line 2: the timestamp '' is no number"),
-    "empty id": ("csv", b"a,b\n\n ,c\n", "line 3: an id is empty"),
-    "missing": ("csv", b"a,b\na,NA\n", "line 2: the id NA would be read as a missing value"),
-    "not UTF-8": ("csv", b"a,b\na,\xff\n", "line 2: the id '\\udcff' has characters"),
+    "empty id": ("csv", b"a,b1\n\n ,c\n", "line 3: an id is empty"),
+    "not UTF-8": ("csv", b"a,b1\na,\xff\n", "line 2: the id '\\udcff' has characters"),
     "quote": ("csv", b'a,b\n"c,d\ne,f\n', "line 2: unexpected end of data"),
     "blank": ("csv", b"\n \n", "holds no interactions"),
     "header": ("csv", b"user,item\n", "holds no interactions"),
-    "few": ("csv", b"a,b\na,c\n", "no user has the 3 interactions"),
-    "few to validate": ("csv", b"a,b\na,c\na,d\n", "validation=0.1: no user has so many"),
+    "few": ("csv", b"a,b1\na,c\n", "no user has the 3 interactions"),
+    "few to validate": ("csv", b"a,b1\na,c\na,d\n", "validation=0.1: no user has so many"),
     "no mat": ("mat", b"a,b\n" * 99, "is no MATLAB file"),
     "empty mat": ("mat", b"", "is no MATLAB file"),
-    "gzip": ("csv", gzip.compress(b"a,b\n"), "line 1: "),
+    "gzip": (
+        "csv",
+        gzip.compress(b"user,item\na\n"),
+        "line 2: 1 column where the first line has 2",
+    ),
+    "cut gzip": ("csv", gzip.compress(b"a,b1\n")[:-9], "cannot be read: Compressed file ended"),
+    "no gzip": ("adjacency", b"\x1f\x8b1 2", "test=bad: cannot be read: "),
 }
 
 
@@ -307,3 +465,4 @@ def test_help_lists_the_options(capsys):
     printed = capsys.readouterr().out
     for option in ("format", "train", "test", "input", "validation", "seed", "output"):
         assert f"--{option}=" in printed
+    assert "tabs, commas, semicolons, :: or spaces" in printed
