@@ -28,14 +28,16 @@ from recbole_hns.files import plain
 from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.ops.optimizer import load_optimizer
 from recbole_hns.results import RunRecord
 from recbole_hns.sampler import HardNegativeSampler
 from recbole_hns.training.checkpoint import (
     DOES_NOT_FIT,
     FORMAT,
+    check_archive,
+    checked_generator_state,
     load_best,
     load_checkpoint,
-    load_optimizer,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -442,12 +444,11 @@ class HardNegativeTrainer(Trainer):
             load_best(self.model, state)  # evaluation will read it from the file
             self.model.load_state_dict(last["state_dict"])
             load_optimizer(self.optimizer, last["optimizer"])
-            self.sampler.load_state_dict(last["sampler"])
-            self.loss.load_state_dict(last["loss"])
-            for name in self.adapter.kept_between_epochs:
-                setattr(self.model, name, last["between_epochs"][name])
-            self._loader_state = last["loader"].cpu()
-            torch.Generator().set_state(self._loader_state)
+            for part, kept in ((self.sampler, last["sampler"]), (self.loss, last["loss"])):
+                part.load_state_dict(kept)
+                part.check_state(self.model)
+            self.adapter.restore(last["between_epochs"])
+            self._loader_state = checked_generator_state(last["loader"])
             set_random_state(last["random"])
         except DOES_NOT_FIT as error:
             reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
