@@ -69,15 +69,14 @@ def _recorded(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain_tensors(value: Any) -> Any:
-    """``value``, unless a tensor in it is nested or quantised: nothing checks their inner tables."""
+    """``value``, unless a tensor in it is nested or quantised: their inner tables are unchecked."""
     parts: Iterable[Any] = ()
     if isinstance(value, dict):
         parts = value.values()
     elif isinstance(value, (list, tuple)):
         parts = value
-    elif isinstance(value, torch.Tensor):
-        if value.is_nested or value.is_quantized:
-            raise ValueError("must be a plain tensor")
+    elif isinstance(value, torch.Tensor) and (value.is_nested or value.is_quantized):
+        raise ValueError("must be a plain tensor")
     for part in parts:
         _plain_tensors(part)
     return value
@@ -310,7 +309,7 @@ def checked_generator_state(state: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator()
     generator.set_state(state)  # checks type and size
     # after the seed, how many of its 624 numbers are left, whether it was seeded, the next one
-    left, _, following = struct.unpack_from("=iiQ", state.numpy(), 8)
-    if not (0 < left and left + following <= 625 and torch.equal(generator.get_state(), state)):
+    left, _, following = struct.unpack_from("=iiQ", state.numpy().tobytes(), 8)
+    if not (left > 0 and left + following <= 625 and torch.equal(generator.get_state(), state)):
         raise ValueError("its random generators were never in such a state")
     return state
