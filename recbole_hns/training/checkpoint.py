@@ -106,7 +106,7 @@ class Last(BaseModel):
     @model_validator(mode="after")
     def _every_epoch(self) -> Last:
         numbers = [entry["epoch"] for entry in self.epochs]
-        if numbers != list(range(1, self.epoch + 2)):
+        if self.epoch + 1 != len(numbers) or numbers != list(range(1, len(numbers) + 1)):
             raise ValueError("its records are not those of every epoch up to the last")
         return self
 
