@@ -83,17 +83,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """A table of one row: settings, results on both parts and cost."""
+    """A table of one row: settings, results on both parts and cost.
+
+    With the protocol ``paper`` the two parts are one, and a line says so.
+    """
+    selected = {"valid NDCG@20": f"{report['valid']['ndcg@20']:.4f}"}
+    if report["protocol"] == "paper":
+        selected = {}
     row = {
         "data": report["dataset"],
         "model": report["model"],
         "settings": ", ".join(f"{key} {value:g}" for key, value in report["chosen"].items()),
-        "valid NDCG@20": f"{report['valid']['ndcg@20']:.4f}",
+        **selected,
         **{f"test {spelt}": f"{report['test'][spelt.lower()]:.4f}" for spelt in METRICS},
         "seconds": f"{report['seconds']:.1f}",
         "process MiB": f"{report['process_mib']:.0f}",
     }
-    return tabulate([row], headers="keys", tablefmt="pipe", disable_numparse=True)
+    table = tabulate([row], headers="keys", tablefmt="pipe", disable_numparse=True)
+    return f"{table}\n\n{report['note']}" if "note" in report else table
 
 
 if __name__ == "__main__":

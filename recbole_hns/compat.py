@@ -12,7 +12,9 @@ SciPy >= 1.13       ``dok_matrix._update`` is gone; LightGCN, NGCF, NCL, Spectra
 PyTorch >= 2.6      ``torch.load`` admits plain data only, and RecBole's checkpoints pickle
                     the whole ``Config``: ``Trainer.evaluate`` cannot load its own
                     checkpoint. RecBole's trainers write them as plain data instead, from
-                    which its trainers evaluate and resume.
+                    which its trainers evaluate and resume. RecBole's
+                    ``load_data_and_model`` would need a ``Config`` in the file, and says
+                    what to call in its place.
 any PyTorch         ``Dataset._download`` ends in ``torch.distributed.barrier()``, which
                     raises where no process group exists: always, in a run of one process.
 pandas 2            warns of what pandas 3 will change at every data set that RecBole reads,
@@ -24,6 +26,7 @@ PyTorch             and warns that sparse CSR tensors are new; nothing a user co
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,7 @@ import torch
 from scipy import sparse
 from scipy.sparse import dok_matrix
 
+from recbole_hns.errors import UserError
 from recbole_hns.files import plain, replace_file
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ def mend() -> None:
     _numpy_names()
     _scipy_dok_update()
     _plain_checkpoints()
+    _loggers_of_configs()
     _download_without_process_group()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -83,6 +88,39 @@ def _plain_checkpoints() -> None:
         load(self, {key: decoded(value) for key, value in (para or {}).items()})
 
     AbstractRecommender.load_other_parameter = load_other_parameter
+
+
+def _loggers_of_configs() -> None:
+    """Say what to call where RecBole's ``load_data_and_model`` has read plain data.
+
+    It gives the config of the file to ``init_logger`` first. Itself it cannot be replaced before
+    someone imports ``recbole.quick_start``, which imports Ray.
+    """
+    import recbole.utils
+    import recbole.utils.logger
+
+    init_logger = recbole.utils.init_logger
+    if hasattr(init_logger, "__wrapped__"):
+        return
+
+    @functools.wraps(init_logger)
+    def init_logger_of_a_config(config: Any) -> None:
+        if isinstance(config, dict):
+            instead = (
+                "call recbole_hns.load_data_and_model, which reads it"
+                if "sampler" in config
+                else "make the config, the data and the model as for training, and call "
+                "Trainer.evaluate(test_data, model_file=...) or Trainer.resume_checkpoint"
+            )
+            raise UserError(
+                "load_data_and_model of RecBole cannot read this checkpoint, whose config is "
+                f"plain data: {instead}"
+            )
+        init_logger(config)
+
+    for name in ("recbole.utils", "recbole.utils.logger", "recbole.quick_start.quick_start"):
+        if name in sys.modules:
+            sys.modules[name].init_logger = init_logger_of_a_config  # type: ignore[attr-defined]
 
 
 def _download_without_process_group() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from recbole_hns.parameters import Declared
 
@@ -54,3 +55,28 @@ class Component(Declared, nn.Module):
             encoded: all users and items, as the model encodes them now.
             pool: what candidates are drawn from; also knows each user's items.
         """
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """Called after the state was loaded from a checkpoint, which may hold anything.
+
+        The place to see that it can be used with this model: compiled loops do not check the item
+        ids and the shapes that they are given.
+
+        Args:
+            model: the RecBole model.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+
+
+def check_item_ids(ids: Tensor, shape: tuple[int, ...], model: GeneralRecommender) -> None:
+    """See that a tensor from a checkpoint holds item ids.
+
+    Raises:
+        ValueError: if it has another shape or type, or an id that the model does not have.
+    """
+    if ids.shape != shape or ids.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"item ids of shape {list(ids.shape)} in place of {list(shape)}")
+    if ids.numel() and not (ids.min() >= 0 and ids.max() < model.n_items):
+        raise ValueError(f"item ids beyond the {model.n_items} of the data")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,11 @@ import torch
 import yaml
 
 from recbole_hns.errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def properties_path(name: str) -> Path:
@@ -46,23 +52,68 @@ def plain(value: Any) -> Any:
 def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Have ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
-    A reader, or a process killed meanwhile, sees the old content or the new, nothing between.
+    A reader, or a process killed meanwhile, sees the old content or the new, nothing between. What
+    a killed process has left of its temporary file is removed first.
+
+    Raises:
+        UserError: if it cannot be written, the disk being full for example; what was at ``path``
+            is still there.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = ""
     try:
-        # mkstemp allows only the owner to read; files should get the usual permissions instead.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        _clear_left(path)
+        handle, temporary = _locked_temporary(path)
         with os.fdopen(handle, "wb") as file:
+            # mkstemp allows only the owner to read; files should get the usual permissions instead
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        # PyTorch's writer raises another error while it handles that of the file
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(error, Exception) and isinstance(cause, OSError):
+            raise cannot_be_written(path, cause) from None
         raise
+
+
+def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> UserError:
+    """What is told of a file that cannot be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def _locked_temporary(path: Path) -> tuple[int, str]:
+    """A new temporary file beside ``path``, open and locked as long as it is written."""
+    while True:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # some file systems have no locks; then nothing is ever cleared there
+        with suppress(OSError):
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(temporary):
+            return handle, temporary
+        os.close(handle)  # another process took it for one that was left, before it was locked
+
+
+def _clear_left(path: Path) -> None:
+    """Remove the temporary files for ``path`` that no process writes any more.
+
+    The lock of a process goes with it, however it ends. Windows removes no file that is open.
+    """
+    named = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
+    for name in filter(named.fullmatch, os.listdir(path.parent)):
+        left = path.with_name(name)
+        with suppress(OSError), ExitStack() as opened:
+            if fcntl is not None:
+                file = opened.enter_context(open(left, "rb"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(left)
 
 
 def write_yaml(values: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from logging import Handler, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +17,12 @@ from tabulate import tabulate
 from torch import nn
 
 from recbole_hns.config import Config, given_keys
+from recbole_hns.config.description import in_full, in_short
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.data.dataset import check_tokens
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
-from recbole_hns.files import writable_directory
+from recbole_hns.files import cannot_be_written, writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import LOSSES
 from recbole_hns.model import adapter_class, make_adapter, predict_by_cosine
@@ -25,6 +30,7 @@ from recbole_hns.protocol import Protocol, paper_note
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import SAMPLERS
 from recbole_hns.training.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
+from recbole_hns.training.tensorboard import closing, told_in_one_line
 from recbole_hns.training.trainer import EpochEnd, HardNegativeTrainer
 
 if TYPE_CHECKING:
@@ -83,7 +89,6 @@ def run(
     writable_directory("log_tensorboard", "log_tensorboard")
     _init_logger(config)
     logger = getLogger()
-    logger.info(config)
     if config["protocol"] == "paper":
         logger.warning(paper_note(config["eval_step"] > 0))
     for key, axis in config.unused_keys().items():
@@ -122,22 +127,19 @@ def train_and_test(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = build_model(config, train_data._dataset)
     logger.info(network)
-    trainer = HardNegativeTrainer(config, network)
-    if resume is not None:
-        trainer.resume_checkpoint(resume)
-    if result_file is not None:
-        trainer.write_only_results(result_file)
-    best_valid_score, best_valid_result = trainer.fit(
-        train_data,
-        valid_data,
-        saved=saved,
-        show_progress=config["show_progress"],
-        callbacks=callbacks,
-    )
-    test_result = trainer.evaluate(
-        test_data, load_best_model=saved, show_progress=config["show_progress"]
-    )
-    trainer.write_test_result(test_result)
+    shows = _shows_progress(config)
+    with told_in_one_line():
+        trainer = HardNegativeTrainer(config, network)
+        with closing(trainer.tensorboard):
+            if resume is not None:
+                trainer.resume_checkpoint(resume)
+            if result_file is not None:
+                trainer.write_only_results(result_file)
+            best_valid_score, best_valid_result = trainer.fit(
+                train_data, valid_data, saved=saved, show_progress=shows, callbacks=callbacks
+            )
+            test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shows)
+            trainer.write_test_result(test_result)
 
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
@@ -185,7 +187,6 @@ def load_data_and_model(
     config = _checkpoint_config(state["config"], given_keys(sampler=sampler, loss=loss))
     init_seed(config["seed"], config["reproducibility"])
     _init_logger(config)
-    getLogger().info(config)
     dataset = create_dataset(config)
     getLogger().info(dataset)
     check_tokens(dataset, state.get("tokens"), "model_file", model_file)
@@ -268,6 +269,9 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
     for key in ("dataset_save_path", "dataloaders_save_path"):
         if key not in given:
             values.pop(key, None)
+    # the default, which is not the same for a terminal and a file
+    if "show_progress" not in given and recorded.get("show_progress") is True:
+        del values["show_progress"]
     for axis, known in AXES.items():
         # a checkpoint of the time before losses has none, and the sampler's default is its loss
         if axis in recorded and axis not in given and str(recorded[axis]) not in known:
@@ -278,14 +282,48 @@ def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) ->
     return Config(**named, config_dict=values)
 
 
+def _shows_progress(config: Config) -> bool:
+    """Whether to show progress bars: if the user says so, and by default on a terminal."""
+    if "show_progress" in config.external_config_dict:
+        return config["show_progress"]
+    return config["show_progress"] and sys.stderr.isatty()
+
+
 def _init_logger(config: Config) -> None:
-    """RecBole's logger with a file for this run, also where the process had a run before."""
+    """RecBole's logger with a file for this run, also where the process had a run before.
+
+    The config comes first, in short, and in full in the file.
+    """
     root = getLogger()
     for handler in _handlers:
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # what is left of a log that could not be written
+            handler.close()
     others = root.handlers[:]
     root.handlers.clear()
     init_logger(config)
     _handlers[:] = root.handlers
     root.handlers[:0] = others
+    root.info(in_short(config))
+    for handler in _handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = partial(_tell, handler)  # type: ignore[method-assign]
+            if root.isEnabledFor(logging.INFO):
+                handler.handle(_record(in_full(config)))
+
+
+def _record(message: str) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": "root", "levelno": logging.INFO, "levelname": "INFO", "msg": message}
+    )
+
+
+def _tell(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """End a run whose log cannot be written; logging would print a traceback for every line."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        return logging.Handler.handleError(handler, record)
+    getLogger().removeHandler(handler)
+    with suppress(OSError):
+        handler.close()
+    raise cannot_be_written(handler.baseFilename, error) from None

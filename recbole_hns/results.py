@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -42,7 +42,7 @@ class Epoch(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: Metrics
 
-    epoch: int
+    epoch: Annotated[int, Field(ge=0, lt=2**53)]
     train_loss: FiniteFloat | None = None
     train_seconds: FiniteFloat | None = None
     hardness: FiniteFloat | None = None
@@ -131,7 +131,7 @@ class RunRecord:
     def content(self) -> Run:
         """What the file holds, with None for a number that is not finite."""
         values = {**self._header, **self.results, "epochs": self.epochs}
-        return Run.model_validate(_finite(plain(values)))
+        return Run.model_validate(finite(plain(values)))
 
     def write(self) -> None:
         """Replace the file."""
@@ -168,12 +168,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """``value`` with null where JSON has no number for it."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return module.main(arguments)
     except UserError as error:
         return _tell(str(error))
+    except OSError as error:
+        # in whatever library it is: nothing is wrong with the program
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        return _tell(f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
     except KeyboardInterrupt:
         print(f"recbole-hns: interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     output = writable_directory("output", values.pop("output"))
     if isinstance(values["topk"], int):
         values["topk"] = [values["topk"]]
-    correlations = simulate(**values, show_progress=True)
+    correlations = simulate(**values, show_progress=sys.stderr.isatty())
 
     # matplotlib takes a while to import
     from recbole_hns.figures import opauc_correlation, style

@@ -83,6 +83,9 @@ def data_preparation(config: Config, dataset: Dataset) -> Loaders:
         for loader, generator in zip(loaders, generators, strict=True):
             loader.generator = loader.sampler.generator = generator
 
+    arguments = config["eval_args"]
+    if config["benchmark_filename"] is not None:
+        arguments = {"mode": arguments["mode"]}  # the split is ready
     getLogger().info(
         set_color("[Training]: ", "pink")
         + set_color("train_batch_size", "cyan")
@@ -95,7 +98,7 @@ def data_preparation(config: Config, dataset: Dataset) -> Loaders:
         + set_color("eval_batch_size", "cyan")
         + set_color(f" = [{config['eval_batch_size']}]", "yellow")
         + set_color(" eval_args", "cyan")
-        + set_color(f" = [{config['eval_args']}]", "yellow")
+        + set_color(f" = [{arguments}]", "yellow")
     )
     return loaders
 

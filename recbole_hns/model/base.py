@@ -85,6 +85,15 @@ class ModelAdapter:
     def start_epoch(self, epoch: int) -> None:
         """Called before each epoch, ``epoch`` being counted from 0."""
 
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Give the model :attr:`kept_between_epochs` from a checkpoint.
+
+        Raises:
+            AttributeError, KeyError, ValueError: if they are not those of such a model.
+        """
+        for name in self.kept_between_epochs:
+            setattr(self.model, name, kept[name])
+
     def active(self, losses: tuple[Tensor, ...], epoch: int) -> tuple[Tensor, ...]:
         """The parts of the loss that an epoch trains with; default all."""
         return losses

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from recbole.model.general_recommender import NCL
 from torch import Tensor
 
@@ -48,6 +49,16 @@ class NCLAdapter(PropagatedAdapter):
         if epoch % self._m_step == 0:
             getLogger().info("Running E-step ! ")
             self.model.e_step()
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Give the model its clusters, if they are of all users and items."""
+        for side, size in (("user", self.model.n_users), ("item", self.model.n_items)):
+            centroids, cluster = kept[f"{side}_centroids"], kept[f"{side}_2cluster"]
+            fits = cluster.shape == (size,) and cluster.dtype == torch.int64
+            fits &= centroids.shape[1:] == (self.model.latent_dim,)
+            if not (fits and cluster.min() >= 0 and cluster.max() < len(centroids)):
+                raise ValueError(f"its clusters are not of {size} {side}s")
+        super().restore(kept)
 
     def active(self, losses: tuple[Tensor, ...], epoch: int) -> tuple[Tensor, ...]:
         """All but the loss of the clusters while the model warms up."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.component import check_item_ids
 from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
 from recbole_hns.sampler.base import Count, HardNegativeSampler
@@ -81,6 +82,10 @@ class AdaSIR(HardNegativeSampler):
         self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
         self.register_buffer("pool_log_v", torch.zeros(size, dtype=torch.float32))
         self.register_buffer("filled", torch.tensor(False))
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """See that the pools hold items."""
+        check_item_ids(self.pool, self.pool.shape, model)
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """Refresh the users' pools where it is time."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.component import check_item_ids
 from recbole_hns.data import NegativePool
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import register_sampler
@@ -59,6 +60,16 @@ class AOBPR(HardNegativeSampler):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with those of a checkpoint."""
         self._state = state
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """See that the rankings hold items, if there are any yet."""
+        if self._state["drawn"] < 0:
+            raise ValueError("a number of draws below 0")
+        if len(self._state) > 1:
+            shape = len(self._state["deviation"]), model.n_items - 1
+            check_item_ids(self._state["ranking"], shape, model)
+        elif self._state["drawn"] < math.inf:
+            raise ValueError("draws without rankings")
 
     def _rank(self, table: Tensor, num: int) -> None:
         """Rank the items anew where it is time, before ``num`` draws."""

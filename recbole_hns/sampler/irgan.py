@@ -10,8 +10,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.component import check_item_ids
 from recbole_hns.data import NegativePool
 from recbole_hns.data.interactions import rows
+from recbole_hns.errors import UserError
+from recbole_hns.ops.optimizer import load_optimizer
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import register_sampler
 
@@ -90,13 +93,22 @@ class IRGAN(HardNegativeSampler):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`get_extra_state` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.negatives = state["negatives"]
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """See that the negatives are items."""
+        if self.negatives is not None:
+            check_item_ids(self.negatives, (self.negatives.numel(),), model)
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """At the end of a cycle train the generator, and draw negatives for the next."""
         length, passes = self.irgan_cycle
         if epoch % length:
+            known = pool.tables(self.generator_user.device).pair
+            if self.negatives is None or len(self.negatives) != len(known):
+                allowed = f"the checkpoint has not one negative for each of {len(known)} pairs"
+                raise UserError.of("sampler", self.name, allowed)
             return
         offset = pool.tables(self.generator_user.device).offset
         users = offset.diff().nonzero().squeeze(1)

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.component import check_item_ids
 from recbole_hns.data import NegativePool
 from recbole_hns.ops import devices
 from recbole_hns.sampler.base import Count, HardNegativeSampler
@@ -63,6 +64,11 @@ class Kernel(HardNegativeSampler):
             size = model.n_users, POOL_SIZE
             self.register_buffer("pool", torch.zeros(size, dtype=torch.int32))
             self.register_buffer("pool_log_k", torch.zeros(size, dtype=torch.float32))
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """See that the pools, if there are any, hold items."""
+        if self.kernel_refresh == "epoch":
+            check_item_ids(self.pool, self.pool.shape, model)
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """Draw the pools anew, if there are any."""

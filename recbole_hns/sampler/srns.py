@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Encoded, Scores, Selection
+from recbole_hns.component import check_item_ids
 from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
 from recbole_hns.ops.list_scores import list_scores
@@ -75,6 +76,17 @@ class SRNS(HardNegativeSampler):
     def set_extra_state(self, state: list[list[Tensor]]) -> None:
         """Restore what :meth:`get_extra_state` returned."""
         self.history = state
+
+    def check_state(self, model: GeneralRecommender) -> None:
+        """See that the memory holds items, and that the embeddings are those of all of them."""
+        check_item_ids(self.memory, self.memory.shape, model)
+        sizes = model.n_users, model.n_items
+        for tables in self.history:
+            user, item = tables
+            dims = {user.shape[1:], item.shape[1:]}
+            plain = all(table.is_contiguous() and table.is_floating_point() for table in tables)
+            if (len(user), len(item)) != sizes or len(dims) > 1 or user.dim() != 2 or not plain:
+                raise ValueError(f"embeddings of other users and items than {sizes}")
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """Fill the memory at first, later keep the embeddings that the last epoch ended with."""

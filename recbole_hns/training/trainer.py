@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from logging import getLogger
 from pathlib import Path
@@ -29,14 +30,16 @@ from recbole_hns.files import plain
 from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.ops.optimizer import load_optimizer
 from recbole_hns.results import RunRecord
 from recbole_hns.sampler import HardNegativeSampler
 from recbole_hns.training.checkpoint import (
     DOES_NOT_FIT,
     FORMAT,
+    check_archive,
+    checked_generator_state,
     load_best,
     load_checkpoint,
-    load_optimizer,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -95,6 +98,15 @@ class HardNegativeTrainer(Trainer):
     pool: NegativePool
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        try:
+            self._make(config, model)
+        except BaseException:
+            # which nobody else can, as there is no trainer
+            with suppress(AttributeError, OSError):
+                self.tensorboard.close()
+            raise
+
+    def _make(self, config: Config, model: AbstractRecommender) -> None:
         # their state is this trainer's, not that of others with the same config
         self.sampler: HardNegativeSampler = copy.deepcopy(config.sampler)
         self.loss: Loss = copy.deepcopy(config.loss)
@@ -122,7 +134,16 @@ class HardNegativeTrainer(Trainer):
         learned = itertools.chain(
             self.model.parameters(), self.sampler.parameters(), self.loss.parameters()
         )
-        optimizer = super()._build_optimizer(**{"params": learned, **kwargs})
+        decay, reg_weight = self.weight_decay, self.config["reg_weight"]
+        # RecBole warns of two kinds of L2, also where both were asked for, if it is told of them
+        optimizer = super()._build_optimizer(**{"params": learned, **kwargs, "weight_decay": 0.0})
+        if decay and reg_weight and "reg_weight" not in self.config.external_config_dict:
+            self.logger.warning(
+                f"weight_decay={decay} comes on top of reg_weight={reg_weight}, the model's "
+                "default; reg_weight=0 leaves it out"
+            )
+        for group in optimizer.param_groups:
+            group["weight_decay"] = decay
         # the same update in one pass over the parameters, which is half an epoch of MF otherwise
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             for group in optimizer.param_groups:
@@ -366,6 +387,8 @@ class HardNegativeTrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float]:
         """Evaluate, as RecBole's; without a checkpoint, with the best parameters in memory."""
+        if load_best_model and model_file:
+            check_archive(model_file, "model_file")
         if load_best_model and not model_file and not self._keeps_checkpoint and self._best:
             self.model.load_state_dict(self._best["state_dict"])
             other = _copied(self._best["other_parameter"], self.device)
@@ -447,12 +470,11 @@ class HardNegativeTrainer(Trainer):
             load_best(self.model, state)  # evaluation will read it from the file
             self.model.load_state_dict(last["state_dict"])
             load_optimizer(self.optimizer, last["optimizer"])
-            self.sampler.load_state_dict(last["sampler"])
-            self.loss.load_state_dict(last["loss"])
-            for name in self.adapter.kept_between_epochs:
-                setattr(self.model, name, last["between_epochs"][name])
-            self._loader_state = last["loader"].cpu()
-            torch.Generator().set_state(self._loader_state)
+            for part, kept in ((self.sampler, last["sampler"]), (self.loss, last["loss"])):
+                part.load_state_dict(kept)
+                part.check_state(self.model)
+            self.adapter.restore(last["between_epochs"])
+            self._loader_state = checked_generator_state(last["loader"])
             set_random_state(last["random"])
         except DOES_NOT_FIT as error:
             reason = "must be a checkpoint of a run on the same data set; it does not fit this one"
