@@ -27,6 +27,10 @@ from pydantic.fields import FieldInfo
 
 from recbole_hns.errors import UserError
 
+#: The sizes of a number, unless it is 0, that can be computed with in single precision: less, or
+#: more, overflows in the middle of a run.
+SMALLEST, LARGEST = 1e-10, 1e10
+
 
 class Parameter:
     """One declared parameter.
@@ -67,9 +71,13 @@ class Parameter:
         if isinstance(value, np.generic):
             value = value.item()
         try:
-            return self._adapter.validate_python(value)
+            checked = self._adapter.validate_python(value)
         except ValidationError:
             raise UserError.of(self.name, value, f"must be {self.allowed}") from None
+        if isinstance(checked, float) and checked and not SMALLEST <= abs(checked) <= LARGEST:
+            allowed = f"must be {self.allowed}, of a size from {SMALLEST:g} to {LARGEST:g}"
+            raise UserError.of(self.name, value, allowed)
+        return checked
 
 
 class Declared:
@@ -136,6 +144,8 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         (part,) = get_args(annotation)
         longest = [bound.max_length for bound in metadata if isinstance(bound, MaxLen)]
         return f"a list of {longest[0] if longest else 'one or more'}, each {_allowed(part, [])}"
+    if origin is dict and get_args(annotation)[1] is not Any:
+        return f"a dictionary, each value {_allowed(get_args(annotation)[1], [])}"
     if annotation in (int, float):
         signs = (Gt, "gt", ">"), (Ge, "ge", ">="), (Lt, "lt", "<"), (Le, "le", "<=")
         bounds = [

@@ -75,11 +75,11 @@ def run(
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
     """
+    named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
+    given = given_keys(config_file_list, config_dict, command_line, **named)
     if resume is None:
         config = Config(model, dataset, sampler, config_file_list, config_dict, command_line, loss)
     else:
-        named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
-        given = given_keys(config_file_list, config_dict, command_line, **named)
         config = _resumed_config(resume, given)
     init_seed(config["seed"], config["reproducibility"])
     if saved:
@@ -91,8 +91,10 @@ def run(
     logger = getLogger()
     if config["protocol"] == "paper":
         logger.warning(paper_note(config["eval_step"] > 0))
-    for key, axis in config.unused_keys().items():
-        logger.warning(f"{key} has no effect with {axis}={config[axis]}")
+    for key, reason in config.unused_keys().items():
+        # a resumed run has said so of those that its checkpoint holds
+        if resume is None or key.partition(".")[0] in given:
+            logger.warning(f"{key} {reason}")
 
     data = create_dataset(config)
     logger.info(data)
@@ -212,7 +214,7 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     adapter_class(config.model_class).check(config, dataset)
     try:
         model = config.model_class(config, dataset)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what a model raises for its hyperparameters varies
         reason = f"cannot be built: {type(error).__name__}: {error}"
         raise UserError.of("model", config["model"], reason) from error
     if config["embedding_std"] is not None:

@@ -201,11 +201,13 @@ def _config_keys(given: dict[str, str], folder: Path) -> dict[str, Any]:
 
 
 def _tell_unused(found: Sequence[Entry]) -> None:
-    """Name the samplers' keys that no entry of this benchmark has."""
+    """Name the keys that have an effect on no entry of this benchmark."""
     unused = [entry.config.unused_keys() for entry in found if entry.recbole is None]
     for key in unused[0]:
         if all(key in keys for keys in unused):
-            print(f"{key} has no effect with these samplers", file=sys.stderr)
+            reasons = {keys[key] for keys in unused}
+            reason = reasons.pop() if len(reasons) == 1 else "has no effect with these samplers"
+            print(f"{key} {reason}", file=sys.stderr)
 
 
 @contextmanager

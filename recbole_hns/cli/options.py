@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from recbole_hns.config.keys import KEYS
+from recbole_hns.config.known import INSTEAD, NAMES, nearest, recbole_keys
 from recbole_hns.config.yaml_files import literal
 from recbole_hns.errors import UserError
 from recbole_hns.parameters import Parameter
@@ -59,8 +58,8 @@ def typed(values: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str
     """
     for key, value in values.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean --{close[0]}?" if close else f"known: {', '.join(known)}"
+            close = nearest(key, known)
+            hint = f"did you mean --{close}?" if close else f"known: {', '.join(known)}"
             raise UserError.of(key, value, f"no such option; {hint}")
     checked = {name: option.default for name, option in known.items()}
     for key, text in values.items():
@@ -85,9 +84,11 @@ def take(given: dict[str, str], known: Mapping[str, Parameter]) -> dict[str, Any
     """
     values = typed({key: given.pop(key) for key in known if key in given}, known)
     for key, value in given.items():
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-        if close and key not in KEYS:
-            raise UserError.of(key, value, f"no such option; did you mean --{close[0]}?")
+        close = nearest(key, known, cutoff=0.75)
+        # --sampler is near --samplers, and a command that has this does without it
+        readable = key in INSTEAD or key in recbole_keys().difference(NAMES)
+        if close and not readable:
+            raise UserError.of(key, value, f"no such option; did you mean --{close}?")
     return values
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: SSM's own name for ``similarity``, which applies to training only.
 SSM_SIMILARITY = "ssm_similarity"
 
+#: SSM's own name for ``candidate_distribution``.
+SSM_NEGATIVES = "ssm_negatives"
+
 
 class Axes(NamedTuple):
     """What a run learns with.
@@ -117,6 +120,32 @@ def loss_keys() -> dict[str, Parameter]:
         for key, parameter in cls.hyperparameters.items():
             keys.setdefault(key, parameter)
     return keys
+
+
+def without_effect(
+    sampler: HardNegativeSampler, loss: Loss, given: Mapping[str, Any]
+) -> dict[str, str]:
+    """The hyperparameters of a sampler given that other values of it leave no part, and why."""
+    sources = {"candidate_distribution": sampler.candidate_distribution}
+    if SSM_NEGATIVES in sampler.hyperparameters:
+        sources = {SSM_NEGATIVES: getattr(sampler, SSM_NEGATIVES)}
+    [(key, source)] = sources.items()
+    idle: dict[str, str] = {}
+    if sampler.candidate_num == "all":
+        idle["candidate_distribution"] = idle["candidate_alpha"] = "candidate_num=all"
+    if source != "popularity":
+        idle["candidate_alpha"] = f"{key}={source}"
+    if source == "in_batch":
+        idle["candidate_num"] = idle["candidate_sharing"] = f"{key}={source}"
+    elif key == SSM_NEGATIVES and source == "popularity":
+        idle["candidate_sharing"] = f"{key}={source}"
+    if not isinstance(loss, loss_class(sampler.default_loss)):
+        idle["ssm_tau"] = f"loss={loss.name}"
+    return {
+        name: f"has no effect with {why}"
+        for name, why in idle.items()
+        if name in given and name in sampler.hyperparameters
+    }
 
 
 def _checked(key: str, given: Mapping[str, Any]) -> Any:

@@ -3,31 +3,168 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recbole.evaluator import metric_information, metric_types
 from recbole.utils import EvaluatorType
 
+from recbole_hns.config.keys import KEYS
+from recbole_hns.config.known import nearest, unknown
 from recbole_hns.config.yaml_files import literal
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
+from recbole_hns.parameters import Parameter
+
+#: Levels that RecBole's logger has; it takes any other for INFO.
+STATES = ("debug", "info", "warning", "error", "critical")
+
+#: Files of a data set that RecBole reads, by their suffix.
+SOURCES = ("inter", "user", "item", "kg", "link", "net")
+
+#: Keys of RecBole's that filter interactions, which it does only before a split of its own.
+FILTERS = (
+    "rm_dup_inter",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+)
+
+#: What ``eval_args`` may hold.
+EVAL_ARGS = ("split", "order", "group_by", "mode")
+
+#: What ``split: {LS: ...}`` may leave out of each user's interactions.
+LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
+
+#: The longest name of a data set: it begins the names of log and checkpoint, which may have 255.
+LONGEST_NAME = 150
+
+#: The most negatives that an evaluation may draw for each positive.
+MOST_NEGATIVES = 10**5
+
+
+def check_dataset_name(dataset: Any, data_path: Any) -> None:
+    """Refuse a data set that is given as a file or a folder, with the two keys that name it.
+
+    Raises:
+        UserError: if it is no name.
+    """
+    if not isinstance(dataset, str) or not dataset:
+        raise UserError.of("dataset", dataset, "must be the name of a data set")
+    path = Path(dataset.rstrip("/")).expanduser()
+    name = re.sub(r"(\.(train|valid|test))?\.inter$", "", path.name)
+    good = name not in ("", "..") and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME
+    if good and name == dataset:
+        return
+    allowed = "must be the name of a data set, which is read from data_path/NAME/NAME.inter"
+    if good:
+        folder = path if path.name == name else path.parent
+        folder = folder if folder.name == name else folder / name
+        if not (path.is_absolute() or folder.is_dir()):
+            folder = Path(data_path if isinstance(data_path, str) else "dataset") / folder
+        allowed += f"; give --data_path={os.path.normpath(folder.parent)} --dataset={name}"
+        if path.is_file() and path != folder / path.name:
+            allowed += f" and have the file as {folder / path.name}"
+    raise UserError.of("dataset", dataset, allowed)
 
 
 def check_optional(values: Mapping[str, Any]) -> None:
-    """Refuse what RecBole would fail on when it comes to use it.
+    """Refuse what RecBole would fail on when it comes to use it, or only warn of.
 
     Raises:
         UserError: for ``clip_grad_norm`` with other arguments than PyTorch's, or ``log_wandb``
-            without wandb.
+            without wandb, a level of logging that there is not, an interval that is none, or files
+            that a data set does not have.
     """
     clip = values.get("clip_grad_norm")
-    if clip and not {"max_norm"} <= set(clip) <= {"max_norm", "norm_type"}:
-        raise UserError.of("clip_grad_norm", clip, "must hold max_norm, and may hold norm_type")
+    if clip is not None:
+        if not {"max_norm"} <= set(clip) <= {"max_norm", "norm_type"}:
+            raise UserError.of("clip_grad_norm", clip, "must hold max_norm, and may hold norm_type")
+        if min(clip.values()) <= 0:
+            raise UserError.of("clip_grad_norm", clip, "max_norm and norm_type must be > 0")
     if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
         raise UserError.of("log_wandb", True, "needs wandb: pip install wandb")
+    state = values.get("state")
+    if state is not None and state.lower() not in STATES:
+        raise UserError.of("state", state, f"must be {', '.join(STATES[:-1])} or {STATES[-1]}")
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        if values.get(key) is not None and not _is_interval(values[key]):
+            allowed = "must be an interval, such as [10,inf) or (0,100], or several joined by ;"
+            raise UserError.of(key, values[key], allowed)
+    for field, interval in (values.get("val_interval") or {}).items():
+        tokens = isinstance(interval, list) and any(isinstance(one, str) for one in interval)
+        if not (tokens or _is_interval(interval)):
+            allowed = (
+                f"{field} must have an interval, such as [3,inf) or (0,1], several joined by ;, "
+                "or, if it is a token, a list of words"
+            )
+            raise UserError.of("val_interval", values["val_interval"], allowed)
+    more = values.get("additional_feat_suffix") or []
+    sources = [*SOURCES, *([more] if isinstance(more, str) else more)]
+    for key in ("load_col", "unload_col", "unused_col"):
+        for source in values.get(key) or {}:
+            if source not in sources:
+                raise UserError.of(key, values[key], unknown(source, sources))
+
+
+def checked_as_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that the table does not have, with values of their defaults' types.
+
+    Models check none, and would take a string apart or fail in the middle of a run.
+
+    Raises:
+        UserError: if one is neither a list, number or string as its default, nor unset.
+    """
+    found: dict[str, Any] = {}
+    for key, default in defaults.items():
+        value = values[key]
+        if key in KEYS or value is None:
+            continue
+        if isinstance(default, list):
+            value = list(value) if isinstance(value, tuple) else value
+            if not isinstance(value, list):
+                written = ",".join(map(str, default))
+                raise UserError.of(key, value, f"must be a list, such as [{written}]")
+            found[key] = value
+        elif type(default) in (int, float):
+            # a default of 0 is of an int, but 0.5 may be meant
+            number = int | float if type(default) is int else float
+            found[key] = Parameter(key, number, default).check(value)
+        elif isinstance(default, (bool, str)) and not key.endswith("_num_interval"):
+            Parameter(key, type(default), default).check(value)
+    return found
+
+
+def without_effect_on_data(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """Keys given that have no effect with the data that the others name, and why.
+
+    Args:
+        values: all keys.
+        given: without defaults.
+    """
+    found: dict[str, str] = {}
+    files, label = values["benchmark_filename"], values["LABEL_FIELD"]
+    filtered = values["val_interval"] or {} if files is None else {}
+    if "labeled" not in _modes(values["eval_args"]):
+        kept = f"has no effect on what {values['model']} learns: every interaction is a positive"
+        if files is None:
+            kept += "; val_interval leaves out those that are to be none"
+        threshold = given.get("threshold") or {}
+        if not threshold.keys() <= filtered.keys():
+            found["threshold"] = kept
+        if label not in filtered and label in _columns(values):
+            found["LABEL_FIELD"] = f"is {label}, a column of the data, which {kept}"
+    if files is not None:
+        ready = f"has no effect with benchmark_filename={files}, a ready split"
+        found.update(dict.fromkeys((key for key in FILTERS if given.get(key) is not None), ready))
+        split = [part for part in EVAL_ARGS[:-1] if part in (given.get("eval_args") or {})]
+        found.update({f"eval_args.{part}": ready for part in split})
+    return found
 
 
 def checked_rates(values: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -60,10 +197,17 @@ def checked_metrics(values: Mapping[str, Any]) -> list[str]:
     metrics = [metrics] if isinstance(metrics, str) else metrics
     for metric in metrics:
         if metric.lower() not in metric_information:
-            raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}")
+            close = nearest(metric, metric_information)
+            hint = f"; did you mean {close}?" if close else ""
+            raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}{hint}")
     by_value = [name for name in metrics if metric_types[name.lower()] == EvaluatorType.VALUE]
-    if by_value and (len(by_value) < len(metrics) or "full" in _modes(eval_args)):
+    modes = _modes(eval_args)
+    if by_value and (len(by_value) < len(metrics) or "full" in modes):
         allowed = f"{by_value[0]} rates values: neither beside rankings nor in mode full"
+        raise UserError.of("metrics", metrics, allowed)
+    if "labeled" in modes and not by_value:
+        value = [name for name, kind in metric_types.items() if kind == EvaluatorType.VALUE]
+        allowed = f"mode labeled ranks no items; its metrics must be of {', '.join(value)}"
         raise UserError.of("metrics", metrics, allowed)
     return metrics
 
@@ -134,19 +278,70 @@ def ready_split(dataset: str, values: Mapping[str, Any]) -> list[str] | None:
 
 def _check_eval_args(eval_args: dict[str, Any]) -> None:
     """Refuse a split or a mode that RecBole would fail on later, or with another meaning."""
-    split = eval_args.get("split")
-    if isinstance(split, dict) and "RS" in split:
-        parts = split["RS"]
+
+    def refuse(allowed: str) -> None:
+        raise UserError.of("eval_args", eval_args, allowed)
+
+    for key in eval_args:
+        if key not in EVAL_ARGS:
+            refuse(unknown(key, EVAL_ARGS))
+    split = eval_args.get("split", {"RS": [8, 1, 1]})
+    how = f"split must be {{'RS': [0.8, 0.1, 0.1]}}, {{'TS': ...}} or {{'LS': {LEAVE_OUT[0]!r}}}"
+    if not isinstance(split, dict) or len(split) != 1:
+        refuse(how)
+    [(kind, parts)] = split.items()
+    if kind == "LS":
+        if parts not in LEAVE_OUT:
+            refuse(f"LS must be {', '.join(LEAVE_OUT[:-1])} or {LEAVE_OUT[-1]}")
+    elif kind in ("RS", "TS"):
         numbers = isinstance(parts, list) and all(type(part) in (int, float) for part in parts)
-        if not (numbers and len(parts) == 3 and min(parts) >= 0 and sum(parts) > 0):
-            allowed = "RS must list three numbers >= 0, the parts for training, validation and test"
-            raise UserError.of("eval_args", eval_args, allowed)
-    for mode in _modes(eval_args):
-        if not re.fullmatch(r"full|labeled|(uni|pop)0*[1-9]\d{0,8}", str(mode)):
-            allowed = "mode must be full, labeled, uniN or popN with N >= 1"
-            raise UserError.of("eval_args", eval_args, allowed)
+        if not (numbers and len(parts) == 3 and min(parts) >= 0 and 0 < sum(parts) < math.inf):
+            allowed = "must list three numbers >= 0, the parts for training, validation and test"
+            refuse(f"{kind} {allowed}")
+    else:
+        refuse(how)
+    if eval_args.get("order", "RO") not in ("RO", "TO"):
+        refuse("order must be RO or TO, random or by time")
+    group = eval_args.get("group_by", "user")
+    if group is not None and group != "user" and str(group).lower() != "none":
+        refuse("group_by must be user or none")
+    mode = eval_args.get("mode", "full")
+    if isinstance(mode, dict):
+        for phase in mode:
+            if phase not in ("valid", "test"):
+                refuse(f"mode: {unknown(phase, ('valid', 'test'))}")
+    for each in _modes(eval_args):
+        if not re.fullmatch(r"full|labeled|(uni|pop)0*[1-9]\d*", str(each)):
+            refuse("mode must be full, labeled, uniN or popN with N >= 1")
+        digits = str(each)[3:].lstrip("0")
+        if digits.isdecimal() and (len(digits) > 6 or int(digits) > MOST_NEGATIVES):
+            refuse(f"mode must be full, labeled, uniN or popN with N <= {MOST_NEGATIVES}")
 
 
 def _modes(eval_args: dict[str, Any]) -> list[Any]:
     mode = eval_args.get("mode", "full")
     return list(mode.values()) if isinstance(mode, dict) else [mode]
+
+
+def _columns(values: Mapping[str, Any]) -> list[str]:
+    """The names in the first line of the interactions, or of their first part."""
+    parts = [values["dataset"], *(values["benchmark_filename"] or [])[:1], "inter"]
+    try:
+        with open(os.path.join(values["data_path"], ".".join(parts)), encoding="utf-8") as file:
+            columns = file.readline().rstrip("\n").split(values["field_separator"])
+    except (OSError, ValueError):  # reading the data reports it
+        return []
+    return [column.partition(":")[0] for column in columns]
+
+
+def _is_interval(value: Any) -> bool:
+    """Whether RecBole reads intervals from a value, ``[3,5]`` or ``(0,1);[2,inf)``."""
+    for part in str(value).split(";"):
+        found = re.fullmatch(r"\s*[\[(]([^,]+),([^,]+)[\])]\s*", part)
+        try:
+            low, high = map(float, found.groups() if found else ())
+        except ValueError:
+            return False
+        if not low <= high:
+            return False
+    return True

@@ -12,15 +12,32 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_model
 
-from recbole_hns.config.axes import chosen_loss, loss_keys, make_axes, sampler_keys
+from recbole_hns.config.axes import (
+    chosen_loss,
+    loss_keys,
+    make_axes,
+    sampler_keys,
+    without_effect,
+)
 from recbole_hns.config.checks import (
+    check_dataset_name,
     check_optional,
+    checked_as_defaults,
     checked_metrics,
     checked_rates,
     checked_valid_metric,
     ready_split,
+    without_effect_on_data,
 )
 from recbole_hns.config.keys import TABLE, key_of
+from recbole_hns.config.known import (
+    INSTEAD,
+    is_recboles,
+    meant,
+    model_keys,
+    model_keys_of_any,
+    recbole_keys,
+)
 from recbole_hns.config.yaml_files import YamlLoader, literal, read_config_files, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
@@ -76,6 +93,10 @@ class Config(RecBoleConfig):
             raise
         except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
             raise UserError(f"config: {error}") from error
+        bigger = self.external_config_dict.get("valid_metric_bigger")
+        if bigger not in (None, self["valid_metric_bigger"]):
+            allowed = f"follows from valid_metric={self['valid_metric']}; leave it out"
+            raise UserError.of("valid_metric_bigger", bigger, allowed)
         # RecBole has turned a single K into a list by now
         self["valid_metric"] = checked_valid_metric(self.final_config_dict)
 
@@ -98,8 +119,7 @@ class Config(RecBoleConfig):
         found = model_class(given["model"] if model is None else model)
         dataset = given["dataset"] if dataset is None else dataset
         check_model(found)
-        if not isinstance(dataset, str) or not dataset:
-            raise UserError.of("dataset", dataset, "must be the name of a data set")
+        check_dataset_name(dataset, given.get("data_path"))
         return found.__name__, found, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -135,6 +155,7 @@ class Config(RecBoleConfig):
             if final.get(key.name) is not None or before is not None:
                 final[key.name] = key.check(final[key.name])
         check_optional(final)
+        final.update(checked_as_defaults(final, self.internal_config_dict))
         final.update(checked_rates(final))
         final["metrics"] = checked_metrics(final)
         # a run can be resumed from another directory
@@ -160,40 +181,57 @@ class Config(RecBoleConfig):
         return given if argument is None and isinstance(given, str) else name
 
     def _check_keys(self) -> None:
-        """Refuse keys that a sampler replaces and misspelt ones, and check those of no use here."""
+        """Refuse keys that nobody reads or RecBole derives, and check those of no use here."""
         used = {**self._loss_class.hyperparameters, **self._sampler_class.hyperparameters}
         ours = {**loss_keys(), **sampler_keys(), **used}
         families = {name.split("_")[0] for name in (*ours, *SAMPLERS, *LOSSES)}
-        recbole = set(self.internal_config_dict).union(*self.parameters.values())
+        of_model = model_keys(self.model_class)
+        known = {*ours, *recbole_keys(), *of_model, *self.internal_config_dict}
+        self._unread: dict[str, str] = {}
         for key, value in self.external_config_dict.items():
             if not isinstance(key, str):
                 raise UserError.of(str(key), value, "keys must be strings")
             if key_of(key).instead:
                 raise UserError.of(key, value, key_of(key).instead)
-            if key in ours:
-                if key not in used:
-                    ours[key].check(value)
-                continue
-            if key in recbole:
+            if key in ours and key not in used:
+                ours[key].check(value)
+            if key in known or key in model_keys_of_any():
                 continue
             family = key.split("_")[0] in families and "_" in key
-            known = [*ours, *read_yaml(properties_path("overall.yaml"))]
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5 if family else 0.85)
-            if family or close:
-                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-                raise UserError.of(key, value, f"no such key; {hint}")
+            hint = meant(key, known, cutoff=0.5 if family else 0.6)
+            if not (family or is_recboles(self.model_class) or key in INSTEAD):
+                # a model of the user's may read it in a way that is not seen
+                self._unread[key] = hint or "leave it out if it is a mistake"
+                continue
+            if family and hint is None:
+                hint = f"known: {', '.join(ours)}"
+            axes = f"sampler {self._sampler_class.name} or loss {self._loss_class.name}"
+            hint = hint or f"nothing reads it: not RecBole, nor its {self.model}, {axes}"
+            raise UserError.of(key, value, f"no such key; {hint}")
 
     def unused_keys(self) -> dict[str, str]:
-        """Keys given that belong to other samplers or losses than those in use.
+        """Keys given that have no effect here, and why.
 
-        Returns:
-            The axis of each, ``sampler`` or ``loss``, that it has no effect with.
+        Those of another sampler, loss or model than the one in use, those that another key's value
+        leaves no part, and those that a model of the user's does not seem to read.
         """
+        given = self.external_config_dict
         used = {**self.loss.hyperparameters, **self.sampler.hyperparameters}
-        axes = {**dict.fromkeys(loss_keys(), "loss"), **dict.fromkeys(sampler_keys(), "sampler")}
-        return {
-            key: axes[key] for key in self.external_config_dict if key in axes and key not in used
+        axes = {
+            **dict.fromkeys(model_keys_of_any() - model_keys(self.model_class), "model"),
+            **dict.fromkeys(loss_keys(), "loss"),
+            **dict.fromkeys(sampler_keys(), "sampler"),
         }
+        found = {
+            key: f"has no effect with {axes[key]}={self[axes[key]]}"
+            for key in given
+            if key in axes and key not in used
+        }
+        found.update(without_effect(self.sampler, self.loss, given))
+        found.update(without_effect_on_data(self.final_config_dict, given))
+        for key, hint in self._unread.items():
+            found[key] = f"has no effect, unless {self.model} reads it, which was not seen; {hint}"
+        return found
 
     def resolved(self) -> dict[str, Any]:
         """All keys with the values in use, such that giving them again makes the same config."""

@@ -18,6 +18,8 @@ from recbole_hns.protocol import Protocol
 Text = Annotated[str, Field(min_length=1)]
 BatchSize = Annotated[int, Field(gt=0, lt=2**63)]
 DecimalPlace = Annotated[int, Field(ge=0, le=100)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Names = list[Text]
 Similarity = Literal["inner", "cosine"]
 
 #: Jobs that set keys themselves, whatever a user gives.
@@ -37,7 +39,8 @@ class Key:
         names_runs: whether it says what a run trained, and so can tell runs apart in a legend; not
             where it worked or how it was watched.
         derived: whether RecBole computes it from others, so that giving it again is a mistake.
-        instead: what to set in place of a key of RecBole's that a sampler replaces.
+        instead: what to set in place of a key of RecBole's that a sampler replaces, or that only
+            RecBole itself sets.
         forced_in: the jobs, ``trial`` of a sweep or ``benchmark``, that set it to ``forced``: they
             prepare the data themselves, keep nothing and have no terminal.
         forced: see there.
@@ -82,9 +85,15 @@ TABLE = (
     Key("weight_decay", Annotated[float, Field(ge=0)], searchable=True),
     Key("clip_grad_norm", dict[str, float], searchable=True),
     Key("embedding_std", Annotated[float, Field(gt=0)], searchable=True),
-    Key("embedding_size", PositiveInt),
-    Key("n_layers", NonNegativeInt),
+    Key("embedding_size", Annotated[int, Field(gt=0, le=2**16)]),
+    Key("n_layers", Annotated[int, Field(ge=0, le=1000)]),
     Key("reg_weight", Annotated[float, Field(ge=0)]),
+    Key("node_dropout", Dropout),
+    Key("message_dropout", Dropout),
+    Key("drop_ratio", Dropout),
+    Key("dropout_prob", Dropout),
+    Key("n_factors", PositiveInt),
+    Key("n_iterations", PositiveInt),
     Key("shuffle", bool),
     Key("enable_amp", bool),
     Key("reproducibility", bool),
@@ -98,6 +107,24 @@ TABLE = (
         ],
     ),
     Key("NEG_PREFIX", str),
+    Key("load_col", dict[Text, Names | Literal["*"]] | None),
+    Key("unload_col", dict[Text, Names]),
+    Key("unused_col", dict[Text, Names]),
+    Key("additional_feat_suffix", Text | Names),
+    Key("seq_len", dict[Text, PositiveInt]),
+    Key("threshold", Annotated[dict[Text, float], Field(min_length=1, max_length=1)]),
+    Key("val_interval", dict[Text, Any]),
+    Key("rm_dup_inter", Literal["first", "last"]),
+    Key("filter_inter_by_user_or_item", bool),
+    Key("numerical_features", Names),
+    Key("normalize_field", Names),
+    Key("normalize_all", bool),
+    Key("discretization", dict[Text, dict[Text, Any]]),
+    Key("preload_weight", dict[Text, Text]),
+    Key("alias_of_user_id", Names),
+    Key("alias_of_item_id", Names),
+    Key("alias_of_entity_id", Names),
+    Key("alias_of_relation_id", Names),
     Key("dataset_save_path", Text, forced_in=frozenset({"benchmark"})),
     Key("dataloaders_save_path", Text, forced_in=TRIALS),
     Key("save_dataset", forced_in=TRIALS, forced=False),
@@ -145,14 +172,14 @@ TABLE = (
         instead="the sampler draws the negatives; set candidate_num instead",
     ),
     # what RecBole derives
-    Key("valid_neg_sample_args", derived=True),
-    Key("test_neg_sample_args", derived=True),
-    Key("MODEL_TYPE", derived=True),
-    Key("MODEL_INPUT_TYPE", derived=True),
-    Key("eval_type", derived=True),
-    Key("device", derived=True),
-    Key("single_spec", derived=True),
-    Key("local_rank", derived=True),
+    Key("valid_neg_sample_args", derived=True, instead="follows from the mode of eval_args"),
+    Key("test_neg_sample_args", derived=True, instead="follows from the mode of eval_args"),
+    Key("MODEL_TYPE", derived=True, instead="follows from model"),
+    Key("MODEL_INPUT_TYPE", derived=True, instead="follows from model"),
+    Key("eval_type", derived=True, instead="follows from metrics"),
+    Key("device", derived=True, instead="set use_gpu=False for the CPU, or gpu_id, instead"),
+    Key("single_spec", derived=True, instead="a run is one process; leave it out"),
+    Key("local_rank", derived=True, instead="a run is one process; leave it out"),
     Key("valid_metric_bigger", derived=True, names_runs=False),
 )
 

@@ -21,7 +21,7 @@ MOST_VALUES = 10**5
 
 
 class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads ``1e-3`` as a number, as RecBole's does.
+    """PyYAML's safe loader that reads ``1e-3`` as a number, as RecBole's does, and ``None``.
 
     Aliases of aliases could make a few lines take all memory, or hold themselves; such a file is
     refused.
@@ -40,6 +40,9 @@ YamlLoader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+
+# as on the command line, and never meant as a word
+YamlLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
 
 
 def _values(node: yaml.Node, known: dict[yaml.Node, float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,9 @@ def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
     """
     with _unchanged("CUDA_VISIBLE_DEVICES"):
         config = job.config(job.points[0], use_gpu=False)
+        for key, reason in config.unused_keys().items():
+            if key not in job.points[0]:
+                print(f"{key} {reason}", file=sys.stderr)
         if not config["eval_step"]:
             raise UserError.of("eval_step", 0, "must be > 0: trials are chosen by validation")
         if job.resources.address is not None:

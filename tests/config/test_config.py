@@ -347,14 +347,6 @@ def test_help_lists_samplers_and_losses_with_their_parameters(capsys):
     assert "run" in capsys.readouterr().out
 
 
-def test_key_of_another_sampler_is_named_as_without_effect():
-    config = Config(sampler="dns", config_dict={"ahns_p": -1.0})
-    assert config.unused_keys() == {"ahns_p": "sampler"}
-    config = Config(sampler="dns", config_dict={"loss_tau": 0.5})
-    assert config.unused_keys() == {"loss_tau": "loss"}
-    assert Config(sampler="dns", loss="softmax", config_dict={"loss_tau": 0.5}).unused_keys() == {}
-
-
 def test_packaged_yaml_is_what_recboles_loader_reads_too():
     for path in properties_path(".").rglob("*.yaml"):
         assert yaml.safe_load(path.read_text()) == read_yaml(path)

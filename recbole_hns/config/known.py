@@ -1,0 +1,199 @@
+"""The keys that somebody reads, and what was meant by one that nobody does."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import recbole
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import argument_list
+
+from recbole_hns.config.keys import KEYS
+from recbole_hns.config.yaml_files import read_yaml
+from recbole_hns.files import properties_path
+
+#: What names a run beside the keys of the table.
+NAMES = ("model", "dataset", "sampler", "loss")
+
+#: RecBole's models that are trained here: one file of keys may serve several of them.
+TRAINED = ("BPR", "LightGCN", "NGCF", "DGCF", "SGL", "NCL", "SpectralCF", "ConvNCF")
+
+_FILES = 'YAML files are named by --config_files="A.yaml B.yaml" on the command line, and by '
+_FILES += "config_file_list in Python"
+_PROCESSES = "a run is one process; leave it out, or have tune and compare run several at a time"
+_TUNE = "is an option of RecBole's run_hyper.py; here recbole-hns tune --help lists the options"
+_RANGE = "set val_interval, such as {'rating': '[3,inf)'}, instead"
+_SPLIT = "set eval_args={'split': {'RS': [0.8, 0.1, 0.1]}}, or {'split': {'LS': 'valid_and_test'}}"
+_LOADERS = "there is no such choice any more; leave it out"
+
+#: Keys that nobody reads, but that RecBole had once, has as options of its scripts, or that other
+#: programs call so; with what to do instead.
+INSTEAD = {
+    # options of RecBole's scripts
+    "config_file": _FILES,
+    "config_files": _FILES,
+    "config_file_list": _FILES,
+    "config_dict": "its keys are given one by one",
+    "nproc": _PROCESSES,
+    "world_size": _PROCESSES,
+    "ip": _PROCESSES,
+    "port": _PROCESSES,
+    "group_offset": _PROCESSES,
+    "offset": _PROCESSES,
+    "params_file": "the search space of recbole-hns tune is named by --params",
+    "output_file": _TUNE,
+    "display_file": _TUNE,
+    "max_evals": _TUNE,
+    "resume": "goes on from a checkpoint by --resume=CHECKPOINT of run, or as resume= in Python",
+    # RecBole's former names
+    "eval_setting": "set eval_args, such as {'order': 'TO', 'split': {'LS': 'valid_and_test'}}",
+    "group_by_user": "set eval_args={'group_by': 'user'} or {'group_by': 'none'} instead",
+    "split_ratio": _SPLIT,
+    "leave_one_num": _SPLIT,
+    "min_user_inter_num": "set user_inter_num_interval, such as [10,inf), instead",
+    "max_user_inter_num": "set user_inter_num_interval, such as [0,100], instead",
+    "min_item_inter_num": "set item_inter_num_interval, such as [10,inf), instead",
+    "max_item_inter_num": "set item_inter_num_interval, such as [0,100], instead",
+    "lowest_val": _RANGE,
+    "highest_val": _RANGE,
+    "equal_val": _RANGE,
+    "not_equal_val": _RANGE,
+    "drop_filter_field": _LOADERS,
+    "drop_preload_weight": _LOADERS,
+    "real_time_process": _LOADERS,
+    "draw_loss_pic": _LOADERS,
+    "save_sampled_ids": _LOADERS,
+    "fields_in_same_space": "set alias_of_user_id or alias_of_item_id instead",
+    "training_neg_sample_distribution": "the sampler draws the negatives; set sampler and "
+    "candidate_distribution instead",
+    # parts of eval_args
+    "split": _SPLIT,
+    "order": "set eval_args={'order': 'RO'} or {'order': 'TO'}",
+    "group_by": "set eval_args={'group_by': 'user'} or {'group_by': 'none'}",
+    "mode": "set eval_args={'mode': 'full'}, or uni100, pop100 or labeled",
+    # what other programs call them
+    **{
+        other: f"did you mean {key}?"
+        for key, others in {
+            "learning_rate": "lr",
+            "train_batch_size": "batch_size bs train_bs batchsize",
+            "eval_batch_size": "test_batch_size valid_batch_size",
+            "epochs": "epoch num_epochs n_epochs max_epochs num_epoch",
+            "topk": "k top_k ks cutoffs",
+            "learner": "optimizer optim",
+            "embedding_size": "dim dims latent_dim embedding_dim emb_dim emb_size factors "
+            "hidden_size embed_size",
+            "reg_weight": "reg l2 l2_reg regularization lambda",
+            "weight_decay": "wd decay",
+            "n_layers": "num_layers layers n_layer",
+            "stopping_step": "patience early_stop early_stopping",
+            "gpu_id": "gpu gpus cuda cuda_id",
+            "worker": "workers num_workers",
+            "candidate_num": "n_negs num_neg num_negs neg_num num_negatives n_negatives "
+            "neg_sample_num candidates",
+            "loss_tau": "tau temperature temp",
+            "log_wandb": "wandb use_wandb",
+            "state": "log_level loglevel verbose",
+            "checkpoint_dir": "save_dir save_path",
+            "seed": "random_seed random_state",
+            "data_path": "data_dir data_root root",
+            "metrics": "metric",
+            "benchmark_filename": "benchmark benchmark_files",
+        }.items()
+        for other in others.split()
+    },
+}
+
+_READ = re.compile(
+    r"""config\s*\[\s*["'](\w+)["']\s*\]"""
+    r"""|config\.get\(\s*["'](\w+)["']"""
+    r"""|["'](\w+)["']\s+(?:not\s+)?in\s+(?:self\.)?config\b"""
+)
+
+
+@functools.cache
+def recbole_keys() -> frozenset[str]:
+    """The keys of any run that RecBole reads, or this package outside samplers and losses."""
+    lists = (
+        argument_list.general_arguments,
+        argument_list.training_arguments,
+        argument_list.evaluation_arguments,
+        argument_list.dataset_arguments,
+    )
+    properties = Path(recbole.__file__).parent / "properties"
+    known = {key for each in lists for key in each}
+    known.update(read_yaml(properties / "overall.yaml"))
+    known.update(read_yaml(properties / "dataset" / "sample.yaml"))
+    known.update(read_yaml(properties_path("overall.yaml")))
+    known.update(KEYS, NAMES, ("encoding",))
+    # those of the table that only some models read, and a script's option that nothing reads
+    return frozenset(known - model_keys_of_any() - {"config_file"})
+
+
+def model_keys(model: type) -> set[str]:
+    """The keys that a model reads: those of its properties file, and in its class's source.
+
+    A model of the user's may read others in functions of its own.
+    """
+    known = _properties(model.__name__)
+    for cls in model.__mro__:
+        if not issubclass(cls, AbstractRecommender):
+            continue
+        try:
+            source = inspect.getsource(cls)
+        except (OSError, TypeError):  # a class that was made in no file
+            continue
+        known.update(name for found in _READ.findall(source) for name in found if name)
+        known.update(_properties(cls.__name__) if is_recboles(cls) else ())
+    return known
+
+
+@functools.cache
+def model_keys_of_any() -> frozenset[str]:
+    """The keys that the models trained here have in their properties files."""
+    return frozenset(key for name in TRAINED for key in _properties(name))
+
+
+def is_recboles(model: type) -> bool:
+    """Whether a model is RecBole's own, whose keys are all known."""
+    return model.__module__.split(".")[0] == "recbole"
+
+
+def meant(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """What to say of a key that nobody reads: what it was called, or the nearest of ``known``.
+
+    Returns:
+        None if nothing is near.
+    """
+    plain = _plain(key)
+    if plain in INSTEAD and plain not in known:
+        return INSTEAD[plain]
+    close = nearest(key, known, cutoff)
+    return f"did you mean {close}?" if close else None
+
+
+def nearest(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name in ``known`` that is nearest to ``key``, whatever their case; None if none is."""
+    names = {_plain(name): name for name in known}
+    close = difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff)
+    return names[close[0]] if close else None
+
+
+def unknown(key: str, allowed: Collection[str]) -> str:
+    """What to say of a key in a dictionary that may hold only those in ``allowed``."""
+    close = nearest(key, allowed)
+    return f"{key} is none of {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _properties(model: str) -> set[str]:
+    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    return set(read_yaml(path)) if path.is_file() else set()
