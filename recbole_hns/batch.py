@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recbole_hns.ops.finite_sums import finite_sums
+from recbole_hns.ops.log_sum_exp import log_sum_exp
 
 
 class Batch(NamedTuple):
@@ -188,6 +189,35 @@ class Negatives(NamedTuple):
         if self.num is None:
             return losses.mean(dim=1)
         return losses.sum(dim=1) / self.num.squeeze(1).clamp(min=1)
+
+    def counts(self) -> Tensor:
+        """Number of each row's negatives, ``[B]``: those of a weight > 0."""
+        if self.weight is not None:
+            return torch.count_nonzero(self.weight, dim=1)
+        if self.num is not None:
+            return self.num.squeeze(1)
+        rows, width = self.scores.neg.shape
+        return torch.full((rows,), width, device=self.scores.neg.device)
+
+    def log_sum_exp(self, values: Tensor, tau: float) -> Tensor:
+        """Log sum_j n w_j exp(x_j / tau) of each row, n being the number of weights > 0.
+
+        With equal weights that is the logarithm of the plain sum.
+
+        Args:
+            values: x, ``[B, M]``; where there are no weights, minus infinity for what is excluded.
+            tau: the temperature, > 0.
+
+        Returns:
+            ``[B]``; any number, without gradient, in a row without negatives.
+        """
+        if self.weight is None:
+            return log_sum_exp(values, tau)
+        num = self.counts().unsqueeze(1)
+        exponent = torch.where(
+            self.weight == 0, -torch.inf, values / tau + (self.weight * num).log()
+        )
+        return log_sum_exp(torch.where(num == 0, 0.0, exponent), 1.0)
 
     def mean_scores(self) -> Tensor:
         """Weighted mean of the scores of each row's negatives, ``[B]``; 0 where it has none."""

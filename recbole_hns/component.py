@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,11 @@ class Component(Declared, nn.Module):
 
     Attributes:
         epoch: the epoch under way, counted from 0.
+        own_learning_rate: that of its parameters, which then have no weight decay; None is the
+            model's, with its weight decay. ``lr_decay`` applies to both.
     """
+
+    own_learning_rate: ClassVar[float | None] = None
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

@@ -27,6 +27,12 @@ KEYS = {
     "irgan": {"irgan_cycle": [1, 1]},
     "cuco": {"cuco_epochs": 4, "candidate_num": 8},
 }
+#: Keys with which a loss keeps state within few epochs, or depends on other rows of the batch.
+LOSS_KEYS = {
+    "bsl": {"bsl_mode": "pooled"},
+    "sl_at_k": {"slk_k": 5, "slk_refresh": 1},
+}
+
 #: A model of each adapter, the one that is scored by its predict included, and what it takes.
 MODELS = {
     "BPR": {},
@@ -75,6 +81,7 @@ def test_every_sampler_trains_and_resumes_to_the_same_figures(sampler, toy, tmp_
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_and_resumes_to_the_same_figures(loss, toy, tmp_path, monkeypatch):
     keys = {"candidate_sharing": "batch", "similarity": "cosine", **KEYS["dns_mn"]}
+    keys.update(LOSS_KEYS.get(loss, {}))
     resumes(tmp_path, monkeypatch, "LightGCN", sampler="dns_mn", loss=loss, **toy, **keys)
 
 
@@ -128,9 +135,10 @@ def test_mixed_precision(model, keys, toy):
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "ConvNCF"])
 def test_every_loss_learns_the_same_in_parts(model, loss, toy, monkeypatch):
     keys = {**toy, **MODELS[model], "message_dropout": 0.0, "reg_weight": 0.2}
-    keys.update(sampler="dns_mn", candidate_num="all", dns_m=6)
+    keys.update(sampler="dns_mn", candidate_num="all", dns_m=6, **LOSS_KEYS.get(loss, {}))
     _, train, _, trainer = prepared(model=model, loss=loss, **keys)
-    trainer._start_epoch(0)
+    trainer.pool = trainer._pool_of(train)
+    trainer._start_epoch(1)
     batch = first_batch(trainer, train, 23)
     results = []
     # bytes for a pair that make one part, and parts of a few positives

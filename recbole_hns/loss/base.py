@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Negatives, Scores, weighted
@@ -16,13 +17,17 @@ class Loss(Component):
     A subclass declares its hyperparameters as annotated class attributes and defines
     :meth:`row_losses`, or :meth:`forward` where the rows of a user depend on each other.
 
-    Attributes:
-        pools_users: whether a row's loss depends on the other rows of its user in the batch, which
-            are then kept together where a batch is learned from in parts.
     """
 
     kind: ClassVar[str] = "loss"
-    pools_users: ClassVar[bool] = False
+
+    @property
+    def pools_users(self) -> bool:
+        """Whether a row's loss depends on the other rows of its user in the batch; default no.
+
+        They are then kept together where a batch is learned from in parts.
+        """
+        return False
 
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive.
@@ -42,7 +47,8 @@ class Loss(Component):
     def forward(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """The contribution of a part to the mean loss of the batch, a scalar.
 
-        By default, the sum of :meth:`row_losses`, each times its row's scale, over ``part.size``.
+        By default, the sum of :meth:`row_losses`, each times its row's scale, over ``part.size``. A
+        row without negatives has no loss.
 
         Args:
             scores: as in :meth:`row_losses`.
@@ -50,6 +56,8 @@ class Loss(Component):
             part: as there; ``part.size`` is the number of rows of the whole batch.
         """
         losses = self.row_losses(scores, negatives, part)
+        if negatives.weight is not None:
+            losses = torch.where(negatives.counts() == 0, 0, losses)
         if negatives.scale is not None:
             losses = weighted(losses, negatives.scale)
         return losses.sum() / part.size

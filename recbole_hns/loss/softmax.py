@@ -1,6 +1,5 @@
 """The sampled softmax loss (Wu et al., TOIS 2024)."""
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -8,7 +7,6 @@ from torch import Tensor
 from recbole_hns.batch import Batch, Negatives, Scores
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import register_loss
-from recbole_hns.ops.log_sum_exp import log_sum_exp
 
 
 @register_loss("softmax")
@@ -25,15 +23,6 @@ class Softmax(Loss):
 
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive, ``[B]``."""
-        neg, tau = scores.neg, self.loss_tau
-        weight = negatives.weight
-        if weight is None:
-            total = log_sum_exp(neg, tau) - scores.pos.squeeze(1) / tau
-            return F.softplus(total) if self.softmax_positive else total
-        num = torch.count_nonzero(weight, dim=1).unsqueeze(1)
-        none = num == 0
-        exponent = torch.where(weight == 0, -torch.inf, neg / tau + (weight * num).log())
-        sums = log_sum_exp(torch.where(none, 0.0, exponent), 1.0)
-        total = sums - scores.pos.squeeze(1) / tau
-        losses = F.softplus(total) if self.softmax_positive else total
-        return torch.where(none.squeeze(1), 0.0, losses)
+        tau = self.loss_tau
+        total = negatives.log_sum_exp(scores.neg, tau) - scores.pos.squeeze(1) / tau
+        return F.softplus(total) if self.softmax_positive else total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import os
 import secrets
 import time
@@ -131,19 +130,24 @@ class HardNegativeTrainer(Trainer):
         self._tokens: str | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        learned = itertools.chain(
-            self.model.parameters(), self.sampler.parameters(), self.loss.parameters()
-        )
         decay, reg_weight = self.weight_decay, self.config["reg_weight"]
-        # RecBole warns of two kinds of L2, also where both were asked for, if it is told of them
-        optimizer = super()._build_optimizer(**{"params": learned, **kwargs, "weight_decay": 0.0})
         if decay and reg_weight and "reg_weight" not in self.config.external_config_dict:
             self.logger.warning(
                 f"weight_decay={decay} comes on top of reg_weight={reg_weight}, the model's "
                 "default; reg_weight=0 leaves it out"
             )
-        for group in optimizer.param_groups:
-            group["weight_decay"] = decay
+        common, groups = list(self.model.parameters()), []
+        for part in (self.sampler, self.loss):
+            if part.own_learning_rate is None:
+                common += part.parameters()
+            else:
+                group = {"params": list(part.parameters()), "lr": part.own_learning_rate}
+                groups.append({**group, "initial_lr": part.own_learning_rate, "weight_decay": 0.0})
+        groups.insert(
+            0, {"params": common, "initial_lr": self.learning_rate, "weight_decay": decay}
+        )
+        # RecBole warns of two kinds of L2, also where both were asked for, if it is told of them
+        optimizer = super()._build_optimizer(**{"params": groups, **kwargs, "weight_decay": 0.0})
         # the same update in one pass over the parameters, which is half an epoch of MF otherwise
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             for group in optimizer.param_groups:
@@ -290,7 +294,9 @@ class HardNegativeTrainer(Trainer):
         # from the epoch alone, so that a resumed run has it too
         decays = epoch // self.config["lr_decay_step"]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * self.config["lr_decay"] ** decays
+            # checkpoints of before have no initial_lr
+            initial = group.get("initial_lr", self.learning_rate)
+            group["lr"] = initial * self.config["lr_decay"] ** decays
         self.adapter.start_epoch(epoch)
         self.model.train()
         for part in (self.sampler, self.loss):
