@@ -209,6 +209,12 @@ def test_an_interval_of_times_is_that_of_the_file():
     assert tokens(created(**keys)) == [(u, i) for u, i, _, t in ROWS if NOW + 5 <= t < NOW + 20]
 
 
+def test_times_may_be_numerical_features():
+    write()
+    keys = {"eval_args": LEAVE_ONE_OUT}
+    assert parts(**keys, numerical_features=["timestamp"]) == parts(**keys)
+
+
 def test_the_column_of_times_may_be_unused():
     write()
     config = Config(
@@ -501,6 +507,10 @@ def test_saved_files_of_other_settings_are_not_used_and_that_is_said(caplog):
     path = "saved/tiny-Dataset.pth"
     assert tokens(created(**filtered, dataset_save_path=path)) == RATED
     assert f"{path} is not used: it was saved with another val_interval" in caplog.text
+    # it has no times to be ordered by
+    by_time = {"eval_args": LEAVE_ONE_OUT}
+    assert parts(**by_time, dataset_save_path=path) == parts(**by_time)
+    assert f"{path} is not used: it was saved with another load_col" in caplog.text
     path = "saved/tiny-for-BPR-dataloader.pth"
     config = Config(
         config_dict={**QUIET, "dataset": "tiny", **filtered, "dataloaders_save_path": path}
