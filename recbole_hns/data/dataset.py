@@ -89,7 +89,11 @@ class Dataset(RecBoleDataset):
         field = self.time_field
         if self.times is None:  # of a pickle that RecBole left
             self.times = self.inter_feat[field].to_numpy(np.float64)
-        rounded = torch.FloatTensor(self.inter_feat[field].to_numpy()).numpy()
+        rounded = self.inter_feat[field].to_numpy()
+        if rounded.dtype == object:  # among numerical_features it is in lists
+            rounded = np.stack(rounded)[:, 0]
+        with np.errstate(over="ignore"):
+            rounded = rounded.astype(np.float32)
         order, theirs = (np.argsort(times, kind="stable") for times in (self.times, rounded))
         moved = int(np.count_nonzero(order != theirs))
         if moved:
@@ -130,6 +134,8 @@ def saved_dataset(config: Config) -> Dataset | None:
         raise UserError.of("dataset_save_path", path, reason)
     keys = (*dataset_arguments, "seed", "repeatable")
     other = [key for key in keys if config[key] != dataset.config[key]]
+    if by_time(config) and dataset.time_field not in dataset.inter_feat:
+        other.append("load_col")
     if other:
         getLogger().warning(
             f"dataset_save_path={path} is not used: it was saved with another {', '.join(other)}"

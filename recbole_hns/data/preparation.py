@@ -115,6 +115,8 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
         phases = _phases(config)
         sampler_class = RepeatableEvalSampler if config["repeatable"] else EvalSampler
         sampler = sampler_class(phases, [parts[phase] for phase in phases])
+    except UserError:
+        raise
     except Exception as error:
         raise _unusable(config, error) from error
     for phase, part in (("training", train), ("test", test)):

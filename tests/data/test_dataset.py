@@ -155,8 +155,12 @@ def test_a_split_at_a_point_in_time():
     _, _, test = stub(user, times, split={"TS": [0.8, 0.1, 0.1]}).build()
     boundary = np.percentile(times, 90)
     assert sorted(test.inter_feat["item"].tolist()) == np.flatnonzero(times > boundary).tolist()
-    with pytest.raises(UserError, match="split TS needs order TO"):
-        stub(user, times, split={"TS": [0.8, 0.1, 0.1]}, order="RO").build()
+    write()
+    config = Config(
+        config_dict={**QUIET, "dataset": "tiny", "eval_args": {"split": {"TS": [8, 1, 1]}}}
+    )
+    with pytest.raises(UserError, match=r"^eval_args=.*: split TS needs order TO"):
+        data_preparation(config, create_dataset(config))
 
 
 @pytest.mark.parametrize("order", ["TO", "RO"])
@@ -203,6 +207,27 @@ def test_an_interval_of_times_is_that_of_the_file():
     write()
     keys = {"val_interval": {"timestamp": f"[{NOW + 5},{NOW + 20})"}}
     assert tokens(created(**keys)) == [(u, i) for u, i, _, t in ROWS if NOW + 5 <= t < NOW + 20]
+
+
+def test_times_may_be_numerical_features():
+    write()
+    keys = {"eval_args": LEAVE_ONE_OUT}
+    assert parts(**keys, numerical_features=["timestamp"]) == parts(**keys)
+
+
+def test_the_column_of_times_may_be_unused():
+    write()
+    config = Config(
+        config_dict={
+            **QUIET,
+            "dataset": "tiny",
+            "eval_args": LEAVE_ONE_OUT,
+            "unused_col": {"inter": ["timestamp"]},
+        }
+    )
+    found = split(config, create_dataset(config))
+    assert [list(part.inter_feat) for part in found] == 3 * [["user_id", "item_id"]]
+    assert [tokens(part) for part in found] == parts(eval_args=LEAVE_ONE_OUT)
 
 
 def test_a_saved_data_set_is_ordered_as_its_times_were_read():
@@ -482,6 +507,10 @@ def test_saved_files_of_other_settings_are_not_used_and_that_is_said(caplog):
     path = "saved/tiny-Dataset.pth"
     assert tokens(created(**filtered, dataset_save_path=path)) == RATED
     assert f"{path} is not used: it was saved with another val_interval" in caplog.text
+    # it has no times to be ordered by
+    by_time = {"eval_args": LEAVE_ONE_OUT}
+    assert parts(**by_time, dataset_save_path=path) == parts(**by_time)
+    assert f"{path} is not used: it was saved with another load_col" in caplog.text
     path = "saved/tiny-for-BPR-dataloader.pth"
     config = Config(
         config_dict={**QUIET, "dataset": "tiny", **filtered, "dataloaders_save_path": path}
