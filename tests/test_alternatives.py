@@ -146,6 +146,15 @@ def test_both_models_run(model, grid, split, capsys):
     assert shown["test NDCG@50"] == f"{report['test']['ndcg@50']:.4f}"
 
 
+@pytest.mark.parametrize(("protocol", "named"), [("valid", 1), ("paper", 0)])
+def test_no_column_is_named_valid_that_is_the_test_part(protocol, named, split, given, capsys):
+    report = run("--model=ease", f"--protocol={protocol}")
+    printed = capsys.readouterr().out
+    assert printed.count("valid NDCG@20") == named
+    assert printed.count("selected on the test part") == 1 - named
+    assert f"{report['test']['ndcg@20']:.4f}" in printed
+
+
 def test_als_solves_its_least_squares(split):
     config = Config("BPR", "split", "rns", config_dict={**QUIET, "data_path": "dataset"})
     dataset = data_preparation(config, create_dataset(config))[0]._dataset

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recbole.utils
 import torch
 from conftest import QUIET, prepared
 from recbole.config import Config as RecBoleConfig
@@ -16,6 +17,7 @@ from scipy.sparse import dok_matrix
 
 from recbole_hns import compat
 from recbole_hns.config import Config
+from recbole_hns.errors import UserError
 
 
 def test_numpy_names_are_put_back_where_they_are_missing(monkeypatch):
@@ -67,6 +69,23 @@ def test_models_that_learn_arrays_have_plain_checkpoints_too(model, toy):
     for name in network.other_parameter_name if hasattr(network, "other_parameter_name") else ():
         setattr(network, name, None)
     assert trainer.evaluate(valid, load_best_model=True) == expected
+
+
+def test_recboles_load_data_and_model_says_what_to_call(toy):
+    """It needs a config in the file, which no plain data is."""
+    from recbole.quick_start import load_data_and_model
+
+    for keys, instead in (
+        ({"model": "BPR", "sampler": "dns"}, "call recbole_hns.load_data_and_model"),
+        ({"model": "BPR"}, "Trainer.evaluate"),
+    ):
+        config = {"seed": 1, "reproducibility": True, **keys}
+        torch.save({"config": config, "state_dict": {}}, "a.pth")
+        with pytest.raises(UserError, match=instead) as told:
+            load_data_and_model("a.pth")
+        assert "\n" not in str(told.value)
+    # its own loggers are as they were
+    recbole.utils.init_logger(Config(config_dict={**QUIET, **toy}))
 
 
 @pytest.mark.parametrize("text", ["Default process group has not been initialized", "other"])

@@ -22,6 +22,9 @@ OPTIONS = options(
     output=(str, Field("figures", min_length=1, description="directory for the files")),
 )
 
+#: Of the values of a figure, in size.
+LARGEST = 1e100
+
 USAGE = """\
 usage: recbole-hns plot RESULT.json ... [--metric=NDCG@20] [--output=figures]
 
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     if not files:
         raise UserError("RESULT.json: at least one result file is needed")
     runs = [read_run(file) for file in files]
+    for file, run in zip(files, runs, strict=True):
+        _check_drawable(file, run)
     metric = _metric(values["metric"], runs)
     for file, run in zip(files, runs, strict=True):
         if metric.lower() not in _metrics(run):
@@ -62,6 +67,19 @@ def main(arguments: Sequence[str]) -> int:
         for path in style.save(figure, output, name):
             print(path)
     return 0
+
+
+def _check_drawable(file: str, run: Run) -> None:
+    """See that matplotlib, which computes with differences of values, can draw them.
+
+    Raises:
+        UserError: if not.
+    """
+    for epoch in run.epochs:
+        for name, value in {"hardness": epoch.hardness, **epoch.metrics}.items():
+            if value is not None and abs(value) > LARGEST:
+                allowed = f"{name}={value} of epoch {epoch.epoch} is beyond what can be drawn"
+                raise UserError.of("result file", file, allowed)
 
 
 def _metric(given: str | None, runs: Sequence[Run]) -> str:

@@ -1,5 +1,6 @@
 """``recbole-hns plot``, through the command line and through the figures' content."""
 
+import errno
 import json
 import sys
 
@@ -240,6 +241,15 @@ def changed(**changes):
         changed(epochs=[{"epoch": 0, "ndcg@20": "0.5"}]),
         changed(epochs=[{"epoch": 0, "ndcg@20": [0.5]}]),
         changed(epochs=[{"epoch": "0", "ndcg@20": 0.5}]),
+        changed(epochs=[{"epoch": 1, "hardness": 10**400}]),
+        changed(epochs=[{"epoch": 1, "ndcg@20": -(10**400)}]),
+        changed(epochs=[{"epoch": 10**400, "ndcg@20": 0.1}]),
+        changed(epochs=[{"epoch": -1, "ndcg@20": 0.1}]),
+        changed(epochs=[{"epoch": 1e308, "ndcg@20": 0.1}]),
+        changed(epochs=[{"epoch": 1, "train_loss": 10**400}]),
+        changed(epochs=[{"epoch": True, "ndcg@20": 0.1}]),
+        changed(best_epoch=1.5),
+        lambda content: json.dumps(content).replace("2020", "9" * 5000),
         changed(sampler=None),
         changed(config=3),
     ],
@@ -252,6 +262,41 @@ def test_files_that_are_no_results(tmp_path, capsys, results, spoil):
     (line,) = capsys.readouterr().err.splitlines()
     assert f"result file={path}: is no result file of a run" in line
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "message"),
+    [
+        ({"hardness": -1e308, "ndcg@20": 0.1}, "hardness=-1e+308 of epoch 2"),
+        ({"hardness": 0.5, "ndcg@20": 1e308}, "ndcg@20=1e+308 of epoch 2"),
+        ({"hardness": 0.5, "ndcg@20": 10**101}, "ndcg@20=1e+101 of epoch 2"),
+    ],
+)
+def test_values_that_cannot_be_drawn(epoch, message, tmp_path, capsys, results):
+    path = tmp_path / "extreme.json"
+    first = {"epoch": 1, "hardness": 1e99, "ndcg@20": 1e-320}
+    content = json.loads(results[0].read_text())
+    path.write_text(json.dumps({**content, "epochs": [first, {"epoch": 2, **epoch}]}))
+    assert main(["plot", str(path), f"--output={tmp_path / 'figures'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"result file={path}: {message} is beyond what can be drawn")
+    path.write_text(json.dumps({**content, "epochs": [first, {"epoch": 2, "ndcg@20": -1e99}]}))
+    assert main(["plot", str(path), f"--output={tmp_path / 'figures'}"]) == 0
+
+
+def test_a_figure_on_a_full_disk(tmp_path, results, capsys, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert main(["plot", str(results[0]), f"--output={tmp_path}"]) == 0
+    before = (tmp_path / "negative_hardness.png").read_bytes()
+    capsys.readouterr()
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["plot", str(results[1]), f"--output={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("negative_hardness.png: cannot be written (No space left on device)")
+    assert (tmp_path / "negative_hardness.png").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(
