@@ -50,6 +50,8 @@ REFUSED = [
     ("eval_args", {"group_by": "users"}, "group_by must be user or none"),
     ("eval_args", {"group_by": 3}, "group_by must be user or none"),
     ("eval_args", {"mode": {"vald": "full"}}, "mode: vald is none of valid, test; did you mean"),
+    ("eval_args", {"mode": {0: None}}, "mode: 0 is none of valid, test"),
+    ("eval_args", {3: 4}, "3 is none of split, order, group_by, mode"),
     ("eval_args", {"mode": "ful"}, "mode must be full, labeled, uniN or popN with N >= 1"),
     ("eval_args", {"mode": "uni999999999"}, "uniN or popN with N <= 100000"),
     ("eval_args", {"mode": "pop" + "9" * 5000}, "uniN or popN with N <= 100000"),
