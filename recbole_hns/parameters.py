@@ -27,22 +27,31 @@ from pydantic.fields import FieldInfo
 
 from recbole_hns.errors import UserError
 
-#: The sizes of a number, unless it is 0, that can be computed with in single precision: less, or
-#: more, overflows in the middle of a run.
+#: The sizes of a hyperparameter, unless it is 0, that can be computed with in single precision:
+#: less, or more, overflows in the middle of a run.
 SMALLEST, LARGEST = 1e-10, 1e10
 
 
 class Parameter:
     """One declared parameter.
 
-    Attributes:
+    Args:
         name: its config key.
+        annotation: its type and bounds.
+        default: its default value, or a ``Field`` with it.
+        computed_with: whether a number must be from :data:`SMALLEST` to :data:`LARGEST` in size.
+
+    Attributes:
+        name: as above.
         default: its default value.
         description: one line for ``--help``.
     """
 
-    def __init__(self, name: str, annotation: Any, default: Any) -> None:
+    def __init__(
+        self, name: str, annotation: Any, default: Any, computed_with: bool = False
+    ) -> None:
         self.name = name
+        self._computed_with = computed_with
         self.field = FieldInfo.from_annotated_attribute(annotation, default)
         self.default = self.field.default
         self.description = self.field.description or ""
@@ -74,7 +83,8 @@ class Parameter:
             checked = self._adapter.validate_python(value)
         except ValidationError:
             raise UserError.of(self.name, value, f"must be {self.allowed}") from None
-        if isinstance(checked, float) and checked and not SMALLEST <= abs(checked) <= LARGEST:
+        sized = self._computed_with and isinstance(checked, float) and checked
+        if sized and not SMALLEST <= abs(checked) <= LARGEST:
             allowed = f"must be {self.allowed}, of a size from {SMALLEST:g} to {LARGEST:g}"
             raise UserError.of(self.name, value, allowed)
         return checked
@@ -112,7 +122,7 @@ class Declared:
                 continue
             if name not in vars(cls):
                 raise TypeError(f"{cls.__name__}.{name}: a hyperparameter needs a default")
-            own[name] = Parameter(name, hints[name], vars(cls)[name])
+            own[name] = Parameter(name, hints[name], vars(cls)[name], computed_with=True)
         cls.hyperparameters = {**inherited, **own}
         for name, parameter in own.items():
             setattr(cls, name, parameter.default)

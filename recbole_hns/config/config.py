@@ -155,8 +155,8 @@ class Config(RecBoleConfig):
             if final.get(key.name) is not None or before is not None:
                 final[key.name] = key.check(final[key.name])
         check_optional(final)
-        final.update(checked_as_defaults(final, self.internal_config_dict))
         final.update(checked_rates(final))
+        final.update(checked_as_defaults(final, self.internal_config_dict))
         final["metrics"] = checked_metrics(final)
         # a run can be resumed from another directory
         self.data_root = final["data_path"] = os.path.abspath(final["data_path"])

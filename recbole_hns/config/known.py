@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -190,8 +191,9 @@ def unknown(key: str, allowed: Collection[str]) -> str:
     return f"{key} is none of {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+def _plain(name: Any) -> str:
+    # a key in YAML may be a number
+    return str(name).lower().replace("-", "_")
 
 
 def _properties(model: str) -> set[str]:
