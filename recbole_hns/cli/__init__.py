@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for a mistake of the user's, which is reported in one line on stderr, 130 if
-        interrupted. A failure of the program raises, which exits with 1.
+        interrupted, 143 if terminated, 1 if what a job ran on failed. A failure of the program
+        raises, which exits with 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments.pop(0) if arguments else "--help"
@@ -44,15 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     module = importlib.import_module(f"recbole_hns.cli.{command}")
 
-    from recbole_hns.errors import UserError
+    from recbole_hns.errors import Interrupted, JobError, UserError
 
     try:
         return module.main(arguments)
     except UserError as error:
         return _tell(str(error))
-    except KeyboardInterrupt:
-        print(f"recbole-hns: interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}", file=sys.stderr)
-        return 130
+    except JobError as error:
+        _tell(str(error))
+        return 1
+    except KeyboardInterrupt as error:
+        how = str(error) or f"interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}"
+        print(f"recbole-hns: {how}", file=sys.stderr)
+        return error.status if isinstance(error, Interrupted) else 130
 
 
 def _tell(message: str) -> int:

@@ -23,6 +23,7 @@ from recbole_hns.cli import main
 from recbole_hns.errors import UserError
 from recbole_hns.figures import hardness_curves, hardness_map
 from recbole_hns.results import read_run
+from recbole_hns.tuning import cluster
 from recbole_hns.tuning.comparison import compare
 from recbole_hns.tuning.ray_names import ray
 
@@ -371,12 +372,14 @@ def test_settings_files_have_to_agree_on_what_is_shared():
         compare("ahns dns", settings=["a.yaml", "b.yaml"])
 
 
-def test_an_address_where_something_else_answers(capfd):
+def test_an_address_where_something_else_answers(capfd, monkeypatch):
+    monkeypatch.setattr(cluster, "HEALTH_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert main(["tune", "--sampler=dns", f"--address={address}"]) == 2
     err = capfd.readouterr().err
-    assert err == f"recbole-hns: error: address={address}: no Ray cluster answers there\n"
+    expected = f"address={address}: no Ray cluster answered there within 0 s"
+    assert err == f"recbole-hns: error: {expected}\n"
 
 
 def test_importing_the_package_imports_no_ray():
