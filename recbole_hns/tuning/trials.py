@@ -109,10 +109,11 @@ def run_trials(
                 name="ray", storage_path=str(table.path.parent), verbose=0, callbacks=[progress]
             ),
         )
+        table.write()
         try:
             results = tuner.fit()
         except (Exception, KeyboardInterrupt) as error:
-            left = f"{table.counts()}, in {table.path}; {resuming} goes on"
+            left = f"{table.counts()}, in {table.path}; to go on: {resuming}"
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(left) from None
             # the whole traceback may be the message
