@@ -165,6 +165,8 @@ def compare(
             print(write())
             raise
     print(write())
+    if results.num_errors:
+        print(f"to try again what failed: {again}")
     return results
 
 

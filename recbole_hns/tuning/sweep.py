@@ -155,6 +155,8 @@ def tune(
             report()
             raise
         report()
+    if results.num_errors:
+        print(f"to try again what failed: {again}")
     return results
 
 
