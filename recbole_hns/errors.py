@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""What ends a command in one line: a user's mistake, a signal, or what failed around it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,20 @@ class UserError(ValueError):
     def of(cls, key: str, value: object, allowed: str) -> UserError:
         """``key=value`` followed by what is allowed instead."""
         return cls(f"{key}={value}: {allowed}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a job; the message says what is kept and how to go on.
+
+    Args:
+        message: of one line.
+        status: the exit status, 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class JobError(RuntimeError):
+    """What a job ran on failed; the message says what is kept and how to go on. Exit status 1."""

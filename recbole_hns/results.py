@@ -131,7 +131,7 @@ class RunRecord:
     def content(self) -> Run:
         """What the file holds, with None for a number that is not finite."""
         values = {**self._header, **self.results, "epochs": self.epochs}
-        return Run.model_validate(finite(plain(values)))
+        return Run.model_validate(as_json(values))
 
     def write(self) -> None:
         """Replace the file."""
@@ -166,6 +166,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def as_json(value: Any) -> Any:
+    """``value`` as a result file holds it."""
+    return finite(plain(value))
 
 
 def finite(value: Any) -> Any:

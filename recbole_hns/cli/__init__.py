@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for a mistake of the user's, which is reported in one line on stderr, 130 if
-        interrupted. A failure of the program raises, which exits with 1.
+        interrupted, 143 if terminated, 1 if what a job ran on failed. A failure of the program
+        raises, which exits with 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments.pop(0) if arguments else "--help"
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     module = importlib.import_module(f"recbole_hns.cli.{command}")
 
-    from recbole_hns.errors import UserError
+    from recbole_hns.errors import Interrupted, JobError, UserError
 
     try:
         return module.main(arguments)
@@ -56,9 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         return _tell(f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
-    except KeyboardInterrupt:
-        print(f"recbole-hns: interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}", file=sys.stderr)
-        return 130
+    except JobError as error:
+        _tell(str(error))
+        return 1
+    except KeyboardInterrupt as error:
+        how = str(error) or f"interrupted{getattr(module, 'WHEN_INTERRUPTED', '')}"
+        print(f"recbole-hns: {how}", file=sys.stderr)
+        return error.status if isinstance(error, Interrupted) else 130
 
 
 def _tell(message: str) -> int:

@@ -11,20 +11,24 @@ from recbole_hns.cli.options import option_help, options, parse, take
 from recbole_hns.cli.tune import RESOURCES, exit_status
 from recbole_hns.config import DEFAULTS
 from recbole_hns.tuning.cluster import Resources
-from recbole_hns.tuning.comparison import compare
+from recbole_hns.tuning.comparison import SAMPLERS, SEEDS, compare
 
 OPTIONS = {
     **options(
         samplers=(
             str,
-            Field("rns,dns,dns_mn,softmax_v,ahns", min_length=1, description="specs, see above"),
+            Field(SAMPLERS, min_length=1, description="specs, see above"),
         ),
-        seeds=(PositiveInt, Field(5, description="runs of each, from the config's seed upwards")),
+        seeds=(
+            PositiveInt,
+            Field(SEEDS, description="runs of each, from the config's seed upwards"),
+        ),
         settings=(
             str,
             Field("", description="YAML files of one sampler each, such as best.yaml of a sweep"),
         ),
         output=(str, Field("comparison", min_length=1, description="directory for the files")),
+        resume=(bool, Field(False, description="go on with the comparison in --output")),
     ),
     **RESOURCES,
 }
@@ -37,13 +41,15 @@ Train and test samplers with several seeds, as trials on Ray, and write a table 
 as table.md, .csv and .tex: mean and standard deviation, the best in bold, the second underlined,
 the improvement of the best over the second and the p-value of a paired t-test between them, and a
 mark at those that such a test does not distinguish from the best; table.csv has all p-values.
-With one seed all samplers have the same split and initial model. Each run leaves its result file.
+With one seed all samplers have the same split and initial model. Each run leaves its result file,
+and the tables are written anew after each; --resume goes on with what was interrupted.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=50"
 or with a loss and its keys, --samplers="ssm dns_mn:loss=softmax,loss_tau=0.2". Specs are separated
 by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any key of RecBole's,
 the samplers' or the losses', for all that have it; so is --config_files="A B", YAML files. A spec
-goes over --KEY=VALUE, that over --settings, that over --config_files.
+goes over --KEY=VALUE, that over --settings, that over --config_files. A sampler may be there
+several times with other settings.
 
 Options, with their defaults and what is allowed:
 
@@ -55,8 +61,12 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
         return 0
-    given = parse(arguments)
+    given = parse(arguments, flags=("resume",))
+    unnamed = {"samplers", "seeds"} - set(given)
     values = take(given, OPTIONS)
+    if values["resume"]:
+        # what the comparison was started with, not the defaults
+        values.update(dict.fromkeys(unnamed))
     resources = Resources(**{key: values.pop(key) for key in RESOURCES})
     named: Any = {key: given.pop(key, None) for key in ("model", "dataset")}
     files = given.pop("config_files", "").split()

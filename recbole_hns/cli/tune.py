@@ -14,8 +14,6 @@ from recbole_hns.tuning import tune
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
-WHEN_INTERRUPTED = "; --resume goes on, without the finished trials"
-
 #: What trials may use, which other jobs on Ray share.
 RESOURCES = options(
     max_concurrent=(

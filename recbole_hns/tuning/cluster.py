@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from recbole_hns.errors import UserError
+import psutil
 
-#: Seconds that a cluster may take to accept a connection, and to say that it is well.
-CONNECT_SECONDS, HEALTH_SECONDS = 5, 20
+from recbole_hns.errors import Interrupted, JobError, UserError
+
+#: Seconds that a cluster may take to accept a connection, and, however busy, to say that it is
+#: well; and between two questions.
+CONNECT_SECONDS, HEALTH_SECONDS, AGAIN_SECONDS = 5, 300, 2
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,23 @@ def check_address(address: str) -> None:
     except OSError as error:
         raise UserError.of("address", address, f"cannot be reached: {error}") from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        subprocess.run(command, capture_output=True, check=True, timeout=HEALTH_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise UserError.of("address", address, "no Ray cluster answers there") from None
+    end = time.monotonic() + HEALTH_SECONDS
+    told = False
+    while True:
+        try:
+            left = max(AGAIN_SECONDS, end - time.monotonic())
+            subprocess.run(command, capture_output=True, check=True, timeout=left)
+            return
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            # a busy cluster does not answer within the time that Ray gives it
+            if time.monotonic() >= end:
+                allowed = f"no Ray cluster answered there within {HEALTH_SECONDS} s"
+                raise UserError.of("address", address, allowed) from None
+        if not told:
+            wait = f"waiting up to {HEALTH_SECONDS} s for the Ray cluster there to answer"
+            print(f"address={address}: {wait}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(AGAIN_SECONDS)
 
 
 @contextmanager
@@ -66,31 +86,85 @@ def ray_session(resources: Resources) -> Iterator[None]:
 
     Raises:
         UserError: if the cluster cannot be joined, or has no node that a trial fits on.
+        Interrupted: for Ctrl-C and SIGTERM.
     """
     from recbole_hns.tuning.ray_names import ray
 
-    if ray.is_initialized():
-        _check_fit(resources)
-        yield
-        return
+    ours = not ray.is_initialized()
+    with _signals() as take_over:
+        try:
+            if ours:
+                _start(resources)
+            take_over()
+            _check_fit(resources)
+            yield
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _start(resources: Resources) -> None:
+    from recbole_hns.tuning.ray_names import ray
+
     # what fails is reported in the trial's row
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if resources.address is None:
         # Ray leaves it alone where it is set, and its processes take it from here
         with _environment("OMP_NUM_THREADS", str(resources.cpus_per_trial)):
             ray.init(address="local", include_dashboard=False, **quiet)
-    else:
-        try:
-            ray.init(address=resources.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError.of(
-                "address", resources.address, f"cannot be joined: {error}"
-            ) from error
+        return
     try:
-        _check_fit(resources)
-        yield
+        ray.init(address=resources.address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError.of("address", resources.address, f"cannot be joined: {error}") from error
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Have SIGTERM end the body as Ctrl-C does, both as ``Interrupted``.
+
+    Yields:
+        What makes this the handler again: Ray, when it starts, puts one of its own there, which
+        prints a trace and aborts.
+    """
+    received = []
+
+    def end(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def take_over() -> None:
+        # Python lets no other thread set it
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, end)
+
+    before = signal.getsignal(signal.SIGTERM)
+    take_over()
+    try:
+        yield take_over
+    except KeyboardInterrupt as error:
+        how, status = ("terminated", 143) if received else ("interrupted", 130)
+        raise Interrupted("; ".join(filter(None, (how, str(error)))), status) from None
     finally:
-        ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+class NodeWatch:
+    """Tells when the process that does Ray's work on this machine has died.
+
+    Tune would wait for ever for the next trial to start. Only this process's own can be seen.
+    """
+
+    def __init__(self) -> None:
+        children = psutil.Process().children()
+        self._raylets = [child for child in children if child.name() == "raylet"]
+
+    def check(self) -> None:
+        """Raise :class:`recbole_hns.errors.JobError` if it has."""
+        for raylet in self._raylets:
+            if not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE:
+                raise JobError("Ray's node process, raylet, has died")
 
 
 def _check_fit(resources: Resources) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from pydantic import PositiveInt
+
 from recbole_hns.config import DEFAULTS, given_keys
 from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by_sampler
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.specs import parse_specs, without_fixed
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import UserError
+from recbole_hns.errors import JobError, UserError
 from recbole_hns.files import plain, replace_file, writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
@@ -24,21 +26,61 @@ from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.comparison_page import LEVEL, TIED, latex, markdown
-from recbole_hns.tuning.space import searchable
+from recbole_hns.tuning.record import (
+    Record,
+    check_trust,
+    check_unused,
+    is_known,
+    locked,
+    read_record,
+    resuming,
+    take_over,
+    write_record,
+)
+from recbole_hns.tuning.space import frozen, searchable
 from recbole_hns.tuning.statistics import compared
+from recbole_hns.tuning.table import TrialTable
 from recbole_hns.tuning.trial import Job
 
 if TYPE_CHECKING:
     import pandas as pd
     from ray.tune import ResultGrid
 
+#: The samplers that are compared unless others are named, and how many seeds.
+SAMPLERS = "rns,dns,dns_mn,softmax_v,ahns"
+SEEDS = 5
+
 #: The runs' table, written as they end.
 RUNS = "runs.csv"
 
+#: In the output directory: what the comparison was started with, which ``resume`` goes on with.
+RECORD = "comparison.yaml"
+
+#: There, too: what only a comparison leaves.
+RESULTS = (RUNS, "table.*", "runs/*.json")
+
+
+class ComparisonRecord(Record):
+    """What a comparison was started with.
+
+    Attributes:
+        samplers: as :func:`compare` is given it.
+        seeds: likewise.
+        settings: what the files of settings hold, by their paths.
+        files: what the config files hold together.
+        given: config keys over files.
+    """
+
+    samplers: str
+    seeds: PositiveInt
+    settings: dict[str, dict[str, Any]]
+    files: dict[str, Any]
+    given: dict[str, Any]
+
 
 def compare(
-    samplers: str,
-    seeds: int = 5,
+    samplers: str | None = None,
+    seeds: int | None = None,
     model: str | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str | os.PathLike[str]] | None = None,
@@ -46,6 +88,7 @@ def compare(
     output: str | os.PathLike[str] = "comparison",
     resources: Resources | None = None,
     command_line: Mapping[str, str] | None = None,
+    resume: bool = False,
 ) -> ResultGrid:
     """Train and test samplers with several seeds on Ray, and write a table with statistics.
 
@@ -55,8 +98,8 @@ def compare(
 
     Args:
         samplers: names, each with settings of its own where it has any, such as
-            ``rns, dns_mn:dns_m=5,candidate_num=200,loss=softmax``.
-        seeds: how many; the first is the config's ``seed``, the others follow it.
+            ``rns, dns_mn:dns_m=5,candidate_num=200,loss=softmax``; default :data:`SAMPLERS`.
+        seeds: how many, default 5; the first is the config's ``seed``, the others follow it.
         model: as in :func:`recbole_hns.run`.
         dataset: as there.
         config_file_list: as there.
@@ -67,31 +110,83 @@ def compare(
         resources: what runs may use; default one CPU each.
         command_line: config keys of all samplers, over files; a sampler takes those that it and
             its loss have.
+        resume: whether to go on with the comparison in ``output``. Its finished runs are taken
+            over, those that failed are tried again. What it was started with need not be given
+            again.
 
     Returns:
         Ray's ``ResultGrid``.
 
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
+        Interrupted: for Ctrl-C or SIGTERM; what has finished stays, for ``resume``.
+        JobError: if Ray fails as a whole; likewise.
     """
     folder = Path(output).absolute()
-    if (folder / RUNS).exists():
-        raise UserError.of("output", output, "holds a comparison already; name another directory")
-    specs = _specs(samplers)
-    classes = {name: sampler_class(name) for name in specs}
-    in_files = given_keys(config_file_list)
+    path = folder / RECORD
+    in_files = plain(given_keys(config_file_list))
     in_files.pop("sampler", None)
-    over_files = given_keys(command_line=command_line, model=model, dataset=dataset)
-    own, shared = _settings(settings, classes, {**in_files, **over_files})
+    over_files = plain(given_keys(command_line=command_line, model=model, dataset=dataset))
+    read = {os.fspath(file): plain(read_yaml(file, key="settings")) for file in settings}
+    if resume:
+        asked = _recorded(path, samplers, seeds, read, {**in_files, **over_files})
+    else:
+        check_unused(output, path, *RESULTS)
+        samplers = SAMPLERS if samplers is None else samplers
+        asked = ComparisonRecord(
+            samplers=samplers,
+            seeds=SEEDS if seeds is None else seeds,
+            settings=read,
+            files=in_files,
+            given=over_files,
+        )
+    job, rows = _planned(asked, folder, resources or Resources())
+    table = TrialTable(job.points, job.files, folder / RUNS)
+    if resume:
+        take_over(job, table)
+
+    # Ray takes a second to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import prepared, run_trials
+
+    config, splits = prepared(job)
+    again = resuming("compare", output, job.resources, **_own_classes(asked))
+
+    def write() -> str:
+        return _write(job, table.typed().assign(sampler=rows), folder)
+
+    with ray_session(job.resources), locked(output, folder):
+        writable_directory("output", str(folder / "runs"))
+        if not resume:
+            check_unused(output, path, *RESULTS)
+            write_record(asked, path)
+        try:
+            results = run_trials(job, config, splits, table, again, after_each=write)
+        except JobError:
+            print(write())
+            raise
+    print(write())
+    if results.num_errors:
+        print(f"to try again what failed: {again}")
+    return results
+
+
+def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tuple[Job, list[str]]:
+    """The runs of a comparison, and what each one's row is headed by."""
+    specs = _specs(asked.samplers)
+    classes = {name: sampler_class(name) for name, _ in specs}
+    in_files, over_files = asked.files, asked.given
+    own, shared = _settings(asked.settings, classes, {**in_files, **over_files})
     keys = {**DEFAULTS, **shared, **in_files, **over_files}
     first = KEYS["seed"].check(keys.get("seed", 2020))
-    points, files, losses = [], [], []
-    for name, cls in classes.items():
+    points, files, losses, rows = [], [], [], []
+    distinct = set()
+    for number, (name, spec) in enumerate(specs, 1):
+        cls = classes[name]
         mine = {key: value for key, value in own.get(name, {}).items() if key not in over_files}
-        loss = chosen_loss(cls, {**keys, **mine, **specs[name]})
+        loss = chosen_loss(cls, {**keys, **mine, **spec})
         losses.append(loss)
         free = searchable(cls, [loss], keys["model"])
-        for key, value in specs[name].items():
+        for key, value in spec.items():
             if key not in free:
                 allowed = (
                     f"no key of sampler {name}, loss {loss.name}, {keys['model']} or the training"
@@ -101,11 +196,20 @@ def compare(
             **_declared(cls, loss, in_files),
             **mine,
             **_declared(cls, loss, over_files),
-            **specs[name],
+            **spec,
         }
-        for seed in range(first, first + seeds):
+        file, row = re.sub(r"[^A-Za-z0-9_.]+", "-", name), name
+        if [other for other, _ in specs].count(name) > 1:
+            file = f"{file}-{number}"
+            row += ":" * bool(spec) + ",".join(f"{key}={value}" for key, value in spec.items())
+        distinct.add(frozen({"sampler": name, **values}))
+        if len(distinct) < number:
+            allowed = f"{row} is there twice, with the same settings"
+            raise UserError.of("samplers", asked.samplers, allowed)
+        for seed in range(first, first + asked.seeds):
             points.append({"sampler": name, "seed": seed, **values})
-            files.append(folder / "runs" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{seed}.json")
+            files.append(folder / "runs" / f"{file}-{seed}.json")
+            rows.append(row)
     used: list[type[Declared]] = [*classes.values(), *losses]
     declared = {*sampler_keys(), *loss_keys()}.union(*(cls.hyperparameters for cls in used))
     for key in declared.intersection(keys):
@@ -113,19 +217,48 @@ def compare(
             print(f"{key} has no effect with these samplers", file=sys.stderr)
         # it is in the points of those that have it
         del keys[key]
-    job = Job.of(plain(keys), classes, plain(points), files, resources or Resources())
-    for point in job.points[::seeds]:
+    job = Job.of(plain(keys), classes, plain(points), files, resources)
+    for point in job.points[:: asked.seeds]:
         job.config(point)
+    return job, rows
 
-    # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import prepared, run_trials
 
-    config, splits = prepared(job)
-    with ray_session(job.resources):
-        writable_directory("output", str(folder / "runs"))
-        results, runs = run_trials(job, config, splits, folder / RUNS)
-    print(_write(job, runs, folder))
-    return results
+def _recorded(
+    path: Path,
+    samplers: str | None,
+    seeds: int | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Any],
+) -> ComparisonRecord:
+    """What the comparison of a record was started with.
+
+    Raises:
+        UserError: if there is none, or what is given now differs from it.
+    """
+    record = read_record(path, ComparisonRecord)
+    if samplers is not None and _specs(samplers) != _specs(record.samplers):
+        allowed = f"the comparison was started with {record.samplers}"
+        raise UserError.of("samplers", samplers, allowed)
+    if seeds not in (None, record.seeds):
+        raise UserError.of("seeds", seeds, f"the comparison was started with {record.seeds}")
+    if settings and list(settings.values()) != list(record.settings.values()):
+        where = " ".join(settings)
+        raise UserError.of("settings", where, "the comparison was started with other settings")
+    before = {**record.files, **record.given}
+    for key, value in given.items():
+        if before.get(key) != value:
+            raise UserError.of(key, value, f"the comparison was started with {before.get(key)}")
+    now = record.model_copy(update={"samplers": samplers or "", "settings": settings})
+    now = now.model_copy(update={"files": {}, "given": given})
+    check_trust(path, _named(record), _named(now))
+    return record
+
+
+def _named(asked: ComparisonRecord) -> list[Any]:
+    """The samplers and losses that a comparison names."""
+    specs = parse_specs("samplers", asked.samplers)
+    places = [asked.files, asked.given, *asked.settings.values(), *(keys for _, keys in specs)]
+    return [*(name for name, _ in specs), *(place.get("loss") for place in places)]
 
 
 def _declared(
@@ -139,24 +272,27 @@ def _declared(
     return {key: value for key, value in free.items() if key in known}
 
 
-def _specs(samplers: str) -> dict[str, dict[str, Any]]:
+def _own_classes(asked: ComparisonRecord) -> dict[str, Any]:
+    """The options that have to be given again for a comparison with classes of the user's."""
+    own = [name for name in _named(asked) if not is_known(name)]
+    options = {"samplers": asked.samplers, "loss": {**asked.files, **asked.given}.get("loss")}
+    return options if own else {}
+
+
+def _specs(samplers: str) -> list[tuple[str, dict[str, Any]]]:
     """The samplers of a list, each with the settings that it has there."""
     specs = parse_specs("samplers", samplers)
     if not specs:
         raise UserError.of("samplers", samplers, "must name at least one sampler")
-    names = [name for name, _ in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError.of("samplers", samplers, f"{name} is there twice")
-    return dict(specs)
+    return specs
 
 
 def _settings(
-    files: Sequence[str | os.PathLike[str]],
+    files: Mapping[str, Mapping[str, Any]],
     classes: Mapping[str, type[HardNegativeSampler]],
     given: Mapping[str, Any],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What settings files say of each sampler, and of all.
+    """What settings files, whose content is given, say of each sampler, and of all.
 
     Raises:
         UserError: for a file of no sampler that is compared, or of one that another file is of, or
@@ -164,8 +300,8 @@ def _settings(
     """
     own: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
-    for path in files:
-        values = read_yaml(path, key="settings")
+    for path, content in files.items():
+        values = dict(content)
         name = values.pop("sampler", None)
         if name not in classes:
             allowed = f"its sampler, {name}, must be one of {', '.join(classes)}"
@@ -200,6 +336,8 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
         return "\n".join(failed)
     statistics = compared(finished)
     note = _note(job, sorted(runs["seed"].unique()))
+    if len(finished) < len(runs):
+        note += f" {len(runs) - len(finished)} of {len(runs)} runs have not finished."
     content = {
         "md": markdown(statistics, note),
         "csv": statistics.to_csv(index=False),

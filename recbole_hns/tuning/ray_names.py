@@ -37,6 +37,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
     from ray import tune
+    from ray.air.execution._internal import actor_manager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+    from ray.tune.execution import tune_controller
     from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
     from ray.tune.search import Searcher
 
@@ -45,6 +48,11 @@ with warnings.catch_warnings():
     else:
         from ray.air import RunConfig
         from ray.air.session import report
+
+# A trial that Ray's memory monitor kills is one whose process died. Tune does not know the error as
+# such, and would end the whole sweep for it.
+for module in (actor_manager, tune_controller):
+    vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 __all__ = [
     "ASHAScheduler",

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,9 @@ from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
 from recbole_hns.sampler.base import HardNegativeSampler
+
+#: The most points that a sweep may have.
+MOST_POINTS = 10**5
 
 #: Draws for each point that is wanted, after which the possible ones are all that there will be.
 TRIES = 100
@@ -54,14 +57,14 @@ class Distribution:
         fits = len(arguments) > 0
         if kind in types and fits:
             fits = len(arguments) == 2 and all(type(bound) in types[kind] for bound in arguments)
-            fits = fits and all(map(math.isfinite, arguments)) and arguments[0] < arguments[1]
-            fits = fits and (kind != "loguniform" or arguments[0] > 0)
+            fits = fits and arguments[0] < arguments[1] and _drawable(kind, *arguments)
         elif kind != "choice":
             fits = False
         if not fits:
             allowed = (
                 "must be a list of values, or one of uniform, loguniform, randint with [LOW, "
-                "HIGH], LOW < HIGH (loguniform: > 0; randint: integers), or choice with a list"
+                "HIGH], LOW < HIGH (loguniform: > 0; randint: integers of 64 bits; uniform: "
+                "HIGH - LOW a finite number), or choice with a list"
             )
             raise UserError.of(name, dict(value), allowed)
         return cls(kind, tuple(arguments))
@@ -75,7 +78,27 @@ class Distribution:
             return int(rng.integers(low, high))
         if self.kind == "uniform":
             return float(rng.uniform(low, high))
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        # as floats: NumPy has no logarithm of an integer of more than 64 bits
+        return float(np.exp(rng.uniform(np.log(float(low)), np.log(float(high)))))
+
+
+def _drawable(kind: str, low: float, high: float) -> bool:
+    """Whether NumPy can draw between two numbers, low < high."""
+    if kind == "randint":
+        return low >= -(2**63) and high <= 2**63
+    try:
+        return math.isfinite(float(high) - float(low)) and (kind != "loguniform" or low > 0)
+    except OverflowError:  # an integer that no float is large enough for
+        return False
+
+
+def frozen(value: Any) -> Hashable:
+    """A value of a point, or the point, as one that can be hashed, equal where they are."""
+    if isinstance(value, Mapping):
+        return frozenset((key, frozen(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(frozen(item) for item in value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -220,7 +243,10 @@ def possible_points(
     if num_samples > 1 and not space.distributions:
         allowed = "must be 1 for a space of lists only, each point of which is tried once"
         raise UserError.of("num_samples", num_samples, allowed)
-    found: list[dict[str, Any]] = []
+    number = math.prod(map(len, space.grids.values())) * num_samples
+    if number > MOST_POINTS:
+        raise UserError(f"params: the search space has {number} points; must be <= {MOST_POINTS}")
+    found: dict[Hashable, dict[str, Any]] = {}
     reason = ""
     network = model_class(model)
     seed = KEYS["seed"].check(given.get("seed", 2020))
@@ -230,17 +256,17 @@ def possible_points(
             if len(found) == wanted:
                 break
             point = {name: _checked(name, value, sampler, *losses) for name, value in point.items()}
-            if point in found:
+            if frozen(point) in found:
                 continue
             try:
                 make_axes(network, sampler, {**given, **point})
             except UserError as error:
                 reason = str(error)
                 continue
-            found.append(point)
+            found[frozen(point)] = point
     if not found:
         raise UserError(f"params: the search space has no possible point; for its last, {reason}")
-    return found
+    return list(found.values())
 
 
 def searchable(

@@ -8,17 +8,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from recbole_hns.config import DEFAULTS, given_keys
-from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import UserError
-from recbole_hns.files import plain, writable_directory, write_yaml
+from recbole_hns.errors import JobError, UserError
+from recbole_hns.files import plain, writable_directory
 from recbole_hns.loss.base import Loss
-from recbole_hns.loss.registry import LOSSES
+from recbole_hns.quick_start import AXES
 from recbole_hns.sampler.base import HardNegativeSampler
-from recbole_hns.sampler.registry import SAMPLERS, sampler_class
+from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning.cluster import Resources, ray_session
+from recbole_hns.tuning.record import (
+    Record,
+    check_trust,
+    check_unused,
+    damaged,
+    is_known,
+    locked,
+    read_record,
+    resuming,
+    take_over,
+    write_record,
+)
 from recbole_hns.tuning.report import write_report
-from recbole_hns.tuning.space import Space, Sweep, possible_points, read_space, space_path
+from recbole_hns.tuning.space import Space, Sweep, frozen, possible_points, read_space, space_path
+from recbole_hns.tuning.table import TrialTable
 from recbole_hns.tuning.trial import Job
 
 if TYPE_CHECKING:
@@ -26,6 +40,17 @@ if TYPE_CHECKING:
 
 #: In the output directory: what the sweep was started with, which ``resume`` goes on with.
 RECORD = "sweep.yaml"
+
+#: There, too: what only a sweep leaves.
+RESULTS = ("trials.csv", "trials/*.json")
+
+
+class SweepRecord(Record):
+    """What a sweep was started with; see :class:`recbole_hns.tuning.space.Sweep`."""
+
+    keys: dict[str, Any]
+    space: dict[str, Any]
+    points: list[dict[str, Any]] = Field(min_length=1)
 
 
 def tune(
@@ -79,17 +104,17 @@ def tune(
 
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
+        Interrupted: for Ctrl-C or SIGTERM; what has finished stays, for ``resume``.
+        JobError: if Ray fails as a whole; likewise.
     """
     folder = Path(output).absolute()
     named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
     given = _named(given_keys(config_file_list, config_dict, command_line, **named))
     fixed = given_keys(None, config_dict, command_line, loss=loss)
     if resume:
-        sweep = _recorded(folder, given, fixed, params)
+        sweep = _recorded(folder / RECORD, given, fixed, params)
     else:
-        if (folder / RECORD).exists():
-            allowed = "holds a sweep already; --resume goes on with it, or name another directory"
-            raise UserError.of("output", output, allowed)
+        check_unused(output, folder / RECORD, *RESULTS)
         sweep = _planned(given, fixed, params, num_samples)
     cls = sampler_class(sweep.keys["sampler"] if sampler is None else sampler)
     job = Job.of(
@@ -99,6 +124,9 @@ def tune(
         files=[folder / "trials" / f"{index:03}.json" for index in range(len(sweep.points))],
         resources=Resources(cpus_per_trial, gpus_per_trial, max_concurrent, address),
     )
+    table = TrialTable(job.points, job.files, folder / "trials.csv")
+    if resume:
+        take_over(job, table)
 
     # Ray takes a second to import, which a mistake above need not wait for
     from recbole_hns.tuning.trials import prepared, run_trials
@@ -107,14 +135,28 @@ def tune(
     if config["protocol"] == "paper":
         allowed = "must be valid: a sweep that chose by the test part would report nothing"
         raise UserError.of("protocol", "paper", allowed)
-    with ray_session(job.resources):
+    own = {axis: sweep.keys.get(axis) for axis in AXES if not is_known(sweep.keys.get(axis))}
+    again = resuming("tune", output, job.resources, scheduler=scheduler, **own)
+    with ray_session(job.resources), locked(output, folder):
         writable_directory("output", str(folder / "trials"))
         if not resume:
-            write_yaml({**sweep._asdict(), "space": sweep.space.content}, folder / RECORD)
+            check_unused(output, folder / RECORD, *RESULTS)
+            record = SweepRecord(keys=sweep.keys, space=sweep.space.content, points=sweep.points)
+            write_record(record, folder / RECORD)
         start = time.perf_counter()
-        results, table = run_trials(job, config, splits, folder / "trials.csv", scheduler)
-        seconds = time.perf_counter() - start
-    print(write_report(sweep, config, table, folder, seconds))
+
+        def report() -> None:
+            seconds = time.perf_counter() - start
+            print(write_report(sweep, config, table.typed(), folder, seconds))
+
+        try:
+            results = run_trials(job, config, splits, table, again, scheduler)
+        except JobError:
+            report()
+            raise
+        report()
+    if results.num_errors:
+        print(f"to try again what failed: {again}")
     return results
 
 
@@ -134,27 +176,38 @@ def _planned(
 
 
 def _recorded(
-    folder: Path,
+    path: Path,
     given: Mapping[str, Any],
     fixed: Mapping[str, Any],
     params: str | os.PathLike[str] | Mapping[str, Any] | None,
 ) -> Sweep:
-    """The sweep that was started in ``folder``.
+    """The sweep that a record is of.
 
     Raises:
         UserError: if there is none, or what is given now differs from it.
     """
-    path = folder / RECORD
-    if not path.exists():
-        raise UserError.of("output", folder, "holds no sweep that could be resumed")
-    record = read_yaml(path, key="output")
-    keys, space = record["keys"], read_space(record["space"])
+    record = read_record(path, SweepRecord)
+    keys, space = record.keys, read_space(record.space)
+    for key in ("model", "dataset", "sampler"):
+        if not isinstance(keys.get(key), str):
+            raise damaged(path, f"keys: {key} is missing")
+    for index, point in enumerate(record.points):
+        if list(point) != space.parameters:
+            raise damaged(path, f"points.{index}: is not of the space")
+    if len({frozen(point) for point in record.points}) < len(record.points):
+        raise damaged(path, "points: one is there twice")
     for key, value in given.items():
         if keys.get(key) != value:
             raise UserError.of(key, value, f"the sweep was started with {keys.get(key)}")
-    if params is not None and _space(params, keys["sampler"], fixed).content != space.content:
-        raise UserError.of("params", params, "the sweep was started with another search space")
-    return Sweep(keys, space, record["points"])
+    searched: list[Any] = []
+    if params is not None:
+        same = _space(params, keys["sampler"], fixed)
+        if same.content != space.content:
+            raise UserError.of("params", params, "the sweep was started with another search space")
+        searched = same.values("loss")
+    losses = [keys.get("loss"), *space.values("loss"), *(p.get("loss") for p in record.points)]
+    check_trust(path, [keys["sampler"], *losses], [*map(given.get, AXES), *searched])
+    return Sweep(keys, space, record.points)
 
 
 def _space(
@@ -171,7 +224,7 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
     named = dict(given)
     if isinstance(named.get("model"), type):
         named["model"] = named["model"].__name__
-    for axis, registered in (("sampler", SAMPLERS), ("loss", LOSSES)):
+    for axis, registered in AXES.items():
         cls: Any = named.get(axis)
         if isinstance(cls, type) and issubclass(cls, (HardNegativeSampler, Loss)):
             known = registered.get(cls.name) is cls

@@ -6,18 +6,18 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from recbole.utils import init_seed
 
 from recbole_hns.config import Config
 from recbole_hns.data.preparation import Split, create_dataset, data_loaders, split_dataset
-from recbole_hns.errors import UserError
-from recbole_hns.tuning.cluster import check_address
+from recbole_hns.errors import JobError, UserError
+from recbole_hns.tuning.cluster import NodeWatch, Resources, check_address
 from recbole_hns.tuning.ray_names import (
     ASHAScheduler,
     MedianStoppingRule,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
 logger = logging.getLogger("ray")
+
+#: Seconds after which it is said what the first trial waits for.
+START_SECONDS = 60
 
 
 def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
@@ -62,9 +65,11 @@ def run_trials(
     job: Job,
     config: Config,
     splits: Mapping[int, Split],
-    path: Path,
+    table: TrialTable,
+    resuming: str,
     scheduler: str | None = None,
-) -> tuple[ResultGrid, pd.DataFrame]:
+    after_each: Callable[[], object] = lambda: None,
+) -> ResultGrid:
     """Train and test at every point of a job, in a Ray session; their table is kept up to date.
 
     The data is shared through Ray's object store, and processes are kept from trial to trial.
@@ -73,14 +78,22 @@ def run_trials(
         job: the trials.
         config: as :func:`prepared` returns it.
         splits: likewise.
-        path: the table's file, beside which Ray's own files go.
+        table: the table of the trials, beside whose file Ray's own go.
+        resuming: the command that would go on with the job.
         scheduler: ``asha`` or ``median`` ends hopeless trials early; None lets all come to their
             end.
+        after_each: called when a trial has ended and the table has been written.
 
     Returns:
-        Ray's ``ResultGrid``, and the table of the trials.
+        Ray's ``ResultGrid``.
+
+    Raises:
+        JobError: if Ray fails as a whole.
+        KeyboardInterrupt: if interrupted; both say what is done and how to go on.
     """
-    table = TrialTable(job.points, job.files, path)
+    # processes work elsewhere
+    job = replace(job, keys={**job.keys, "data_path": config.data_root})
+    progress = Progress(table, job.resources, after_each)
     with _quiet():
         data = {seed: ray.put(split) for seed, split in splits.items()}
         trainable = tune.with_parameters(train_trial, job=job, data=data)
@@ -96,14 +109,25 @@ def run_trials(
                 reuse_actors=True,
             ),
             run_config=RunConfig(
-                name="ray", storage_path=str(path.parent), verbose=0, callbacks=[Progress(table)]
+                name="ray", storage_path=str(table.path.parent), verbose=0, callbacks=[progress]
             ),
         )
-        results = tuner.fit()
-    for result in results:
-        table.put(result.config, result.metrics or {}, result.error)
+        table.write()
+        try:
+            results = tuner.fit()
+        except (Exception, KeyboardInterrupt) as error:
+            left = f"{table.counts()}, in {table.path}; to go on: {resuming}"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(left) from None
+            # the whole traceback may be the message
+            reason = str(error).strip().rpartition("\n")[2]
+            raise JobError(f"{reason}; {left}") from error
+    for point, result in zip(job.points, results, strict=True):
+        # a trial that died before its first report has no config
+        table.put(result.config or point, result.metrics or {}, result.error)
     table.write()
-    return results, table.frame().infer_objects()
+    after_each()
+    return results
 
 
 class Points(Searcher):
@@ -140,10 +164,37 @@ class Points(Searcher):
 
 
 class Progress(tune.Callback):
-    """Keeps the table up to date, and prints a line for each trial that has ended."""
+    """Keeps the table up to date, prints a line for each trial that has ended, and watches Ray.
 
-    def __init__(self, table: TrialTable) -> None:
-        self._table = table
+    Args:
+        table: the table.
+        resources: what a trial needs.
+        after_each: called when a trial has ended and the table has been written.
+    """
+
+    def __init__(
+        self, table: TrialTable, resources: Resources, after_each: Callable[[], object]
+    ) -> None:
+        self._table, self._resources, self._after_each = table, resources, after_each
+        self._watch = NodeWatch()
+        self._tell_at: float | None = time.monotonic() + START_SECONDS
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Tune writes it beside the trials, for a way to resume that is not used here."""
+        return tune.Callback, ()
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """Called by Ray many times a second."""
+        self._watch.check()
+        if self._tell_at is not None and time.monotonic() > self._tell_at:
+            self._tell_at = None
+            wanted = self._resources
+            needs = f"{wanted.cpus_per_trial} CPUs and {wanted.gpus_per_trial:g} GPUs"
+            print(f"waiting for Ray to have {needs} free for a trial", file=sys.stderr, flush=True)
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Called by Ray when a trial has a process."""
+        self._tell_at = None
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Called by Ray when a trial has ended, by itself or by the scheduler."""
@@ -154,9 +205,13 @@ class Progress(tune.Callback):
         self._end(trial, "its process ended")
 
     def _end(self, trial: Any, error: str | None) -> None:
-        self._table.put(trial.config, trial.last_result, error)
+        # what was finished before its job was resumed is in the table
+        if self._table.has_ended(trial.config):
+            return
+        self._table.put(trial.config, trial.last_result or {}, error)
         self._table.write()
         print(self._table.line(trial.config), flush=True)
+        self._after_each()
 
 
 def _splits(job: Job) -> Iterator[tuple[int, Split]]:

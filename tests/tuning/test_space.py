@@ -11,8 +11,10 @@ from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
 from recbole_hns.loss.registry import LOSSES
 from recbole_hns.sampler.registry import SAMPLERS
+from recbole_hns.tuning import space as space_module
 from recbole_hns.tuning.space import (
     Distribution,
+    frozen,
     possible_points,
     read_space,
     searchable,
@@ -151,6 +153,83 @@ def test_a_parameter_that_is_given_is_not_searched():
 def test_mistakes(space, text):
     with pytest.raises(UserError, match=text):
         points(space)
+
+
+EXTREME = {
+    "uniform too wide": {"uniform": [-1.7e308, 1.7e308]},
+    "uniform of no float": {"uniform": [0, 10**400]},
+    "loguniform of no float": {"loguniform": [1, 10**309]},
+    "randint too large": {"randint": [1, 10**23]},
+    "randint too small": {"randint": [-(2**63) - 1, 5]},
+    "randint of 2**63 + 1": {"randint": [0, 2**63 + 1]},
+    "infinite": {"uniform": [0, float("inf")]},
+    "no number": {"uniform": [float("nan"), 1]},
+    "nested": {"uniform": [[0], [1]]},
+    "bool": {"randint": [False, True]},
+    "too many": {"randint": [1, 2, 3]},
+}
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_bounds_that_nothing_can_be_drawn_between(name):
+    with pytest.raises(UserError, match=r"learning_rate=.* or choice with a list"):
+        Distribution.parse("learning_rate", EXTREME[name])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"uniform": [-8e307, 8e307]},
+        {"loguniform": [5e-324, 1.7e308]},
+        {"loguniform": [1, 10**300]},
+        {"randint": [-(2**63), 2**63]},
+        {"randint": [2**63 - 1, 2**63]},
+    ],
+)
+def test_the_widest_bounds_that_there_are(value):
+    drawn = Distribution.parse("x", value)
+    rng = np.random.default_rng(0)
+    low, high = drawn.arguments
+    assert all(low <= drawn.draw(rng) <= high for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {key: [0.1] * 99 for key in ("learning_rate", "weight_decay", "embedding_std")},
+        {"learning_rate": [0.1] * 100_001},
+        {"learning_rate": {"uniform": [0, 1]}},
+    ],
+)
+def test_more_points_than_anyone_waits_for(space):
+    drawn = 10**9 if isinstance(space["learning_rate"], dict) else 1
+    with pytest.raises(UserError, match=r"search space has \d+ points; must be <= 100000"):
+        possible_points(read_space(space), SAMPLERS["dns_mn"], "BPR", {}, drawn)
+
+
+def test_planning_a_large_grid_compares_no_point_with_all_others(monkeypatch):
+    """It would take minutes; the check of each point, which takes its time, is left out."""
+    monkeypatch.setattr(space_module, "make_axes", lambda *arguments: None)
+    rates, decays = [i / 1000 for i in range(1, 201)], [i / 100 for i in range(100)]
+    found = points({"learning_rate": rates, "weight_decay": decays * 2})
+    expected = itertools.product(rates, decays)
+    assert [(p["learning_rate"], p["weight_decay"]) for p in found] == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1.0}, True),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}, True),
+        ({"a": [1, [2]]}, {"a": [1, [3]]}, False),
+        ({"a": None}, {"a": False}, False),
+        ({"a": "1"}, {"a": 1}, False),
+        ({"a": 1}, {"b": 1}, False),
+    ],
+)
+def test_points_are_the_same_where_they_are_equal(first, second, same):
+    assert (first == second) is same
+    assert (frozen(first) == frozen(second)) is same
 
 
 def test_num_samples_needs_something_to_draw():

@@ -20,9 +20,10 @@ from matplotlib import image
 import recbole_hns
 from recbole_hns import run, tune
 from recbole_hns.cli import main
-from recbole_hns.errors import UserError
+from recbole_hns.errors import JobError, UserError
 from recbole_hns.figures import hardness_curves, hardness_map
 from recbole_hns.results import read_run
+from recbole_hns.tuning import cluster
 from recbole_hns.tuning.comparison import compare
 from recbole_hns.tuning.ray_names import ray
 
@@ -37,11 +38,18 @@ def session(tmp_path_factory):
     """A session that a user has started before: sweeps use it and leave it."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "theirs.py").write_text(
+        "import os, signal\n"
         "from pydantic import Field\n"
         "from recbole_hns import HardNegativeSampler, Loss, Selection\n"
         "class Ranked(HardNegativeSampler):\n"
         "    rank: int = Field(2, ge=1)\n"
         "    def select(self, scores, candidates, part):\n"
+        "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
+        "class Fatal(HardNegativeSampler):\n"
+        "    rank: int = Field(2, ge=1)\n"
+        "    def select(self, scores, candidates, part):\n"
+        "        if self.rank == 2:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
         "class Steep(Loss):\n"
         "    steepness: float = Field(2.0, gt=0)\n"
@@ -178,6 +186,64 @@ def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
     assert trials()["score"][0] == finished["score"]
 
 
+def test_a_process_that_dies_in_its_first_epoch_ends_its_trial_only(toy, capsys):
+    keys = {**SHORT, **toy, "epochs": 1}
+    results = tune(sampler="theirs:Fatal", params={"rank": [2, 1]}, config_dict=keys)
+    table = trials()
+    assert list(table["status"]) == ["failed", "finished"]
+    assert "died" in table["error"][0]
+    assert table["test_ndcg@10"].notna().tolist() == [False, True]
+    assert results.num_errors == 1
+    out = capsys.readouterr().out
+    assert "2 trials, 1 failed, 1 finished" in out
+    assert "the best again: " in out
+    again = (
+        "to try again what failed: recbole-hns tune --output=tune --sampler=theirs:Fatal --resume"
+    )
+    assert out.endswith(f"{again}\n")
+
+    results = compare("rns theirs:Fatal", seeds=1, command_line={**keys, "seed": 7})
+    assert results.num_errors == 1
+    out = capsys.readouterr().out
+    assert "theirs:Fatal, seed 7: " in out
+    assert "1 of 2 runs have not finished." in Path("comparison/table.md").read_text()
+    assert list(pd.read_csv("comparison/runs.csv")["status"]) == ["finished", "failed"]
+
+
+def test_ray_failing_as_a_whole_leaves_what_is_finished(toy, capsys, monkeypatch):
+    """The node's process dies after the first run."""
+
+    def check(self):
+        if "finished" in Path("comparison/runs.csv").read_text():
+            raise JobError("Ray's node process, raylet, has died")
+
+    keys = arguments({**SHORT, **toy, "epochs": 1, "seed": 7})
+    command = ["compare", "--samplers=rns dns", "--seeds=2", *keys, "--max_concurrent=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.NodeWatch, "check", check)
+        assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert "3 of 4 runs have not finished." in out
+    assert err.count("\n") == 1
+    assert "raylet, has died; 4 trials, 1 finished, 3 waiting, in " in err
+    resume = "recbole-hns compare --output=comparison --max_concurrent=1 --resume"
+    assert err.endswith(f"; to go on: {resume}\n")
+    page = Path("comparison/table.md").read_text()
+    assert page in out
+
+    first = Path("comparison/runs/rns-7.json").stat().st_mtime_ns
+    assert main(resume.split()[1:]) == 0
+    assert Path("comparison/runs/rns-7.json").stat().st_mtime_ns == first
+    runs = pd.read_csv("comparison/runs.csv")
+    assert set(runs["status"]) == {"finished"}
+    assert "have not finished" not in Path("comparison/table.md").read_text()
+    for row in runs.to_dict("records"):
+        alone = run(
+            sampler=row["sampler"], config_dict={**SHORT, **toy, "epochs": 1, "seed": row["seed"]}
+        )
+        assert row["test_ndcg@10"] == alone["test_result"]["ndcg@10"]
+
+
 def test_no_trial_finished(toy, capsys):
     keys = {**SHORT, **toy, "learning_rate": 1e38}
     assert main(["tune", "--sampler=dns", "--params=space.yaml", *arguments(keys)]) == 2
@@ -222,7 +288,7 @@ def test_sigkill_and_resume(toy):
     )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if Path("tune/trials.csv").exists():
+        if Path("tune/trials.csv").exists() and "finished" in Path("tune/trials.csv").read_text():
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -237,6 +303,40 @@ def test_sigkill_and_resume(toy):
     assert (table["epochs"] == 100).all()
     for path in finished:
         assert path.stat().st_mtime_ns == written[path]
+
+
+def test_sigterm_and_resume(toy):
+    """One line, the tables of what is finished, and the rest as if nothing had happened."""
+    keys = {**SHORT, **toy, "epochs": 60, "stopping_step": 1000}
+    command = ["compare", "--samplers=rns dns", "--seeds=2", "--seed=7", *arguments(keys)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert "[1/4] sampler=rns, seed=7: finished" in process.stdout.readline()
+        with pytest.raises(UserError, match="holds a comparison already"):
+            compare("rns")
+        with pytest.raises(UserError, match="another process is at work there"):
+            compare(resume=True)
+        process.terminate()
+        err = process.stderr.read()
+    assert process.returncode == 143
+    assert err.count("\n") == 1
+    assert err.startswith("recbole-hns: terminated; 4 trials, ")
+    assert err.endswith(
+        "; to go on: recbole-hns compare --output=comparison --max_concurrent=1 --resume\n"
+    )
+    assert "runs have not finished" in Path("comparison/table.md").read_text()
+    first = Path("comparison/runs/rns-7.json").stat().st_mtime_ns
+    assert main([*command, "--resume"]) == 0
+    assert Path("comparison/runs/rns-7.json").stat().st_mtime_ns == first
+    interrupted = pd.read_csv("comparison/table.csv")
+    assert main([*command, "--output=whole"]) == 0
+    pd.testing.assert_frame_equal(interrupted, pd.read_csv("whole/table.csv"), check_exact=True)
 
 
 def test_resume_goes_on_with_the_same_sweep_only(toy):
@@ -302,6 +402,21 @@ def test_a_comparison_with_losses_in_the_specs(toy, capsys):
     assert taus == [1.0, 0.5, 0.2]
 
 
+def test_a_comparison_of_one_sampler_with_other_settings(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
+    specs = "rns dns dns:candidate_num=2 dns:candidate_num=2,loss=softmax"
+    assert main(["compare", f"--samplers={specs}", "--seeds=1", *arguments(keys)]) == 0
+    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
+    assert list(table.loc["ndcg@10"].index) == specs.split()
+    runs = pd.read_csv("comparison/runs.csv")
+    files = [f"runs/{name}-7.json" for name in ("rns", "dns-2", "dns-3", "dns-4")]
+    assert list(runs["result_file"]) == files
+    for file, spec in zip(files, specs.split()):
+        result = read_run(Path("comparison") / file)
+        assert result.test_result["ndcg@10"] == table.loc[("ndcg@10", spec), "mean"]
+        assert result.loss == ("softmax" if "softmax" in spec else "bpr")
+
+
 def test_a_comparison_of_one_seed(toy):
     keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
     assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
@@ -330,6 +445,17 @@ MISTAKES = {
     "dataset": ("tune --sampler=dns --dataset=nosuch", ["dataset=nosuch"]),
     "sampler": ("compare --samplers=rns,nope", ["sampler=nope: must be one of"]),
     "twice": ("compare --samplers=rns,rns", ["samplers=rns,rns: rns is there twice"]),
+    "twice with other words": (
+        "compare --samplers=dns:candidate_num=9,dns --candidate_num=9",
+        ["dns is there twice, with the same settings"],
+    ),
+    "resume a comparison": ("compare --resume", ["holds no comparison that could be resumed"]),
+    "extreme space": ("tune --sampler=dns --params=wide.yaml", ["learning_rate={'uniform': [-1"]),
+    "extreme space 2": ("tune --sampler=dns --params=large.yaml", ["candidate_num={'randint': [1"]),
+    "large space": (
+        "tune --sampler=dns --params=drawn.yaml --num_samples=1000000000",
+        ["search space has 1000000000 points; must be <= 100000"],
+    ),
     "none": ("compare --samplers=,", ["samplers=,: must name at least one sampler"]),
     "other's key": ("compare --samplers=rns,dns:dns_m=3", ["dns_m=3: no key of sampler dns"]),
     "other loss's key": (
@@ -350,6 +476,9 @@ def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
     Path("empty.yaml").write_text("candidate_num: []\n")
     Path("none.yaml").write_text("dns_m: [300]\n")
     Path("best.yaml").write_text("sampler: ahns\ndataset: a\n")
+    Path("wide.yaml").write_text("learning_rate: {uniform: [-1.7e308, 1.7e308]}\n")
+    Path("large.yaml").write_text(f"candidate_num: {{randint: [1, {10**23}]}}\n")
+    Path("drawn.yaml").write_text("learning_rate: {uniform: [0.1, 0.2]}\n")
     before = set(tmp_path.rglob("*"))
     given, expected = MISTAKES[name]
     assert main(given.split()) == 2
@@ -371,12 +500,14 @@ def test_settings_files_have_to_agree_on_what_is_shared():
         compare("ahns dns", settings=["a.yaml", "b.yaml"])
 
 
-def test_an_address_where_something_else_answers(capfd):
+def test_an_address_where_something_else_answers(capfd, monkeypatch):
+    monkeypatch.setattr(cluster, "HEALTH_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert main(["tune", "--sampler=dns", f"--address={address}"]) == 2
     err = capfd.readouterr().err
-    assert err == f"recbole-hns: error: address={address}: no Ray cluster answers there\n"
+    expected = f"address={address}: no Ray cluster answered there within 0 s"
+    assert err == f"recbole-hns: error: {expected}\n"
 
 
 def test_importing_the_package_imports_no_ray():
