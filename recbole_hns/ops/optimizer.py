@@ -31,6 +31,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     fresh = fresh([example], lr=0.1)
     fresh.step()
     left = {k: v for k, v in fresh.state[example].items() if isinstance(v, torch.Tensor)}
+    counts = [key for key, value in left.items() if not value.dim()]
     for parameter, own in optimizer.state.items():
         expected = {
             key: (parameter.shape, parameter.stride(), parameter.dtype)
@@ -40,7 +41,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         }
         if {key: (v.shape, v.stride(), v.dtype) for key, v in own.items()} != expected:
             raise TypeError("its optimizer has another state")
-        if not all(0 <= value.item() < 2**53 for value in own.values() if not value.dim()):
+        if not all(0 <= own[key].item() < 2**53 for key in counts):
             raise ValueError("its optimizer has made an impossible number of steps")
 
 

@@ -317,6 +317,15 @@ def test_an_optimizers_own_state_is_loaded(learner):
         assert torch.equal(optimizer.state_dict()["state"][0][name], value)
 
 
+def test_the_state_of_a_parameter_that_is_one_number_may_be_negative():
+    number = torch.nn.Parameter(torch.tensor(1.0))
+    optimizer = torch.optim.Adam([number])
+    number.grad = torch.tensor(-2.0)
+    optimizer.step()
+    load_optimizer(optimizer, copy.deepcopy(optimizer.state_dict()))
+    assert optimizer.state[number]["exp_avg"] < 0
+
+
 FUSED = {"fused": True, "foreach": False}
 
 
