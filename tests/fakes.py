@@ -11,7 +11,6 @@ from recbole_hns.data import NegativePool
 from recbole_hns.data.interactions import UsedItems
 from recbole_hns.loss.bpr import BPR
 from recbole_hns.loss.hinge import Hinge
-from recbole_hns.model.base import excluding
 from recbole_hns.ops.tables import Layers, Table
 from recbole_hns.sampler.dns import DNS
 from recbole_hns.training.step import part_losses
@@ -87,7 +86,9 @@ class FakeEncoded:
 
     def rescore(self, query, part, negatives):
         pos, neg = self._scores(query, part, negatives.items)
-        return Scores(pos, excluding(neg, negatives))
+        if negatives.excluded is not None:
+            neg = neg.index_put(negatives.excluded, neg.new_tensor(-torch.inf))
+        return Scores(pos, neg)
 
     def user_scores(self, user, items):
         scores = (self.user_table[user] @ self.item_table.t()).detach()

@@ -265,7 +265,7 @@ KEYS = random_state()["numpy"][1]
         {3: 10**30},
         {4: "x"},
     ],
-    ids=str,
+    ids=range(16),
 )
 def test_states_that_no_numpy_generator_has(wrong):
     state = random_state()
