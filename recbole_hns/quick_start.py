@@ -303,7 +303,10 @@ def _init_logger(config: Config) -> None:
             handler.close()
     others = root.handlers[:]
     root.handlers.clear()
+    streams = sys.stdout, sys.stderr
     init_logger(config)
+    # colorama wraps them anew each time, which some hundred runs in a process are too many for
+    sys.stdout, sys.stderr = streams
     _handlers[:] = root.handlers
     root.handlers[:0] = others
     root.info(in_short(config))

@@ -31,6 +31,13 @@ def test_embeddings_start_as_told(model, toy):
     assert torch.isfinite(network.item_embedding.weight).all()
 
 
+def test_a_run_leaves_the_streams_as_they_are(toy):
+    """Each of RecBole's loggers would wrap them once more."""
+    before = sys.stdout, sys.stderr
+    run(config_dict={**QUIET, **toy, "epochs": 1, "embedding_size": 4})
+    assert (sys.stdout, sys.stderr) == before
+
+
 # --- TensorBoard ----------------------------------------------------------------------------------
 
 

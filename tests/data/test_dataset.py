@@ -434,6 +434,10 @@ COLUMN_MISTAKES = {
         "unload_col=.*: order TO needs timestamp",
     ),
     "comma": ({"field_separator": ","}, r"field_separator=',': the first line of .* by '\\t'"),
+    "no label": (
+        {"metrics": "AUC", "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
+        f"LABEL_FIELD=label: mode labeled needs it; {HAS}",
+    ),
     "two letters": ({"field_separator": "\\t"}, "field_separator=.* is separated by"),
     "no separator": ({"field_separator": ""}, "field_separator=: must be a string"),
     "encoding": ({"encoding": "utf8mb4"}, "encoding=utf8mb4: Python has no such encoding"),

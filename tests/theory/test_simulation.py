@@ -115,7 +115,7 @@ def test_the_papers_observations_and_files(tmp_path, capsys):
     for metric in ("Precision", "Recall", "NDCG"):
         (line,) = [line for line in printed.out.splitlines() if line.startswith(f"{metric}@K, ")]
         assert [f"K={k} at beta=" in line for k in (5, 10, 20, 50)] == [True] * 4
-    assert "20000/20000" in printed.err
+    assert printed.err == ""  # a bar is for terminals
 
 
 def test_same_seed_same_table():
