@@ -1,5 +1,6 @@
 """What several test files share: small data sets as RecBole reads them, and quiet runs."""
 
+import logging
 import os
 
 import numpy as np
@@ -28,6 +29,15 @@ QUIET = {"show_progress": False, "state": "ERROR"}
 
 def pytest_addoption(parser):
     parser.addoption("--device", choices=["cuda", "cpu"], default="cuda", help="of tests/gpu")
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """The level of the root logger, which each run sets, as it was."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 @pytest.fixture(autouse=True)
