@@ -142,12 +142,11 @@ class HardNegativeTrainer(Trainer):
                 common += part.parameters()
             else:
                 group = {"params": list(part.parameters()), "lr": part.own_learning_rate}
-                groups.append({**group, "initial_lr": part.own_learning_rate, "weight_decay": 0.0})
-        groups.insert(
-            0, {"params": common, "initial_lr": self.learning_rate, "weight_decay": decay}
-        )
+                groups.append({**group, "weight_decay": 0.0})
+        groups.insert(0, {"params": common, "weight_decay": decay})
         # RecBole warns of two kinds of L2, also where both were asked for, if it is told of them
         optimizer = super()._build_optimizer(**{"params": groups, **kwargs, "weight_decay": 0.0})
+        self._first_rates = [group["lr"] for group in optimizer.param_groups]
         # the same update in one pass over the parameters, which is half an epoch of MF otherwise
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             for group in optimizer.param_groups:
@@ -293,10 +292,8 @@ class HardNegativeTrainer(Trainer):
     def _start_epoch(self, epoch: int) -> None:
         # from the epoch alone, so that a resumed run has it too
         decays = epoch // self.config["lr_decay_step"]
-        for group in self.optimizer.param_groups:
-            # checkpoints of before have no initial_lr
-            initial = group.get("initial_lr", self.learning_rate)
-            group["lr"] = initial * self.config["lr_decay"] ** decays
+        for group, rate in zip(self.optimizer.param_groups, self._first_rates, strict=True):
+            group["lr"] = rate * self.config["lr_decay"] ** decays
         self.adapter.start_epoch(epoch)
         self.model.train()
         for part in (self.sampler, self.loss):
