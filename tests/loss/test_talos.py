@@ -151,6 +151,8 @@ def test_thresholds_have_a_learning_rate_of_their_own(toy):
         assert (model["lr"], own["lr"]) == pytest.approx((0.1 * factor, 1e-3 * factor))
     assert (model["weight_decay"], own["weight_decay"]) == (1e-3, 0)
     assert own["params"][0] is trainer.loss.beta
+    # nothing of our own, which optimizers in checkpoints of before would lack
+    assert own.keys() == torch.optim.Adam([trainer.loss.beta]).param_groups[0].keys()
 
 
 def test_k_is_less_than_the_number_of_items():
