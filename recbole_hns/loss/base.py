@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Negatives, Scores, weighted
 from recbole_hns.component import Component
+from recbole_hns.errors import UserError
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import GeneralRecommender
+
+
+def check_list_length(key: str, k: int, model: GeneralRecommender) -> None:
+    """See that a list of K recommendations leaves an item out.
+
+    Raises:
+        UserError: naming the hyperparameter, if it does not.
+    """
+    if k >= model.n_items:
+        allowed = f"must be < {model.n_items}, the number of items with the padding"
+        raise UserError.of(key, k, allowed)
 
 
 class Loss(Component):

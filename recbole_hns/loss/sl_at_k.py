@@ -11,7 +11,7 @@ from torch import Tensor
 from recbole_hns.batch import Batch, Encoded, Negatives, Scores
 from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
-from recbole_hns.loss.base import Loss
+from recbole_hns.loss.base import Loss, check_list_length
 from recbole_hns.loss.registry import register_loss
 from recbole_hns.ops import devices
 from recbole_hns.ops.highest import highest
@@ -50,9 +50,7 @@ class SLAtK(Loss):
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the thresholds."""
-        if self.slk_k >= model.n_items:
-            allowed = f"must be < {model.n_items}, the number of items with the padding"
-            raise UserError.of("slk_k", self.slk_k, allowed)
+        check_list_length("slk_k", self.slk_k, model)
         self.register_buffer("beta", torch.zeros(model.n_users))
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:

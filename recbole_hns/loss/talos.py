@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from recbole_hns.batch import Batch, Encoded, Negatives, Scores
 from recbole_hns.data import NegativePool
-from recbole_hns.errors import UserError
-from recbole_hns.loss.base import Loss
+from recbole_hns.loss.base import Loss, check_list_length
 from recbole_hns.loss.registry import register_loss
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ class Talos(Loss):
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the thresholds."""
-        if self.talos_k >= model.n_items:
-            allowed = f"must be < {model.n_items}, the number of items with the padding"
-            raise UserError.of("talos_k", self.talos_k, allowed)
+        check_list_length("talos_k", self.talos_k, model)
         self.beta = nn.Parameter(torch.zeros(model.n_users))
         self.register_buffer("negative_num", torch.zeros(model.n_users))
         self.register_buffer("item_num", torch.tensor(float(model.n_items - 1)))

@@ -8,13 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: What NumPy has, and so Numba: not the bfloat16 of mixed precision.
-KERNEL_TYPES = torch.float32, torch.float64
-
 
 def on_cpu(tensor: Tensor) -> bool:
     """Whether the CPU's way is taken: Numba's loops, SciPy's products, look-ups by bit mask."""
     return tensor.is_cpu
+
+
+def by_kernel(tensor: Tensor) -> bool:
+    """Whether Numba's loops take it: the CPU's, and of a type that NumPy has, unlike bfloat16."""
+    return on_cpu(tensor) and tensor.dtype in (torch.float32, torch.float64)
 
 
 def one_thread(tensor: Tensor) -> bool:

@@ -17,7 +17,7 @@ def finite_sums(scores: Tensor) -> Tensor:
     Returns:
         ``[B]``.
     """
-    if not devices.on_cpu(scores) or scores.dtype not in devices.KERNEL_TYPES:
+    if not devices.by_kernel(scores):
         return torch.where(scores == -torch.inf, 0, scores).sum(dim=1)
     sums = scores.new_empty(len(scores))
     kernels.finite_sums(scores.numpy(), sums.numpy())

@@ -20,7 +20,7 @@ def highest(scores: Tensor, num: int | Tensor) -> Tensor:
         any columns.
     """
     width = num if isinstance(num, int) else int(num.max())
-    if not devices.on_cpu(scores) or scores.dtype not in devices.KERNEL_TYPES:
+    if not devices.by_kernel(scores):
         return scores.topk(width, dim=1, sorted=isinstance(num, Tensor)).indices
     columns = torch.zeros(len(scores), width, dtype=torch.int64)
     if isinstance(num, int):

@@ -45,7 +45,7 @@ class _Products(torch.autograd.Function):
         query, item_e = ctx.saved_tensors
         excluded = ctx.excluded
         # most losses leave them at 0, which is soon seen on a CPU and spares a copy
-        if excluded is not None and not (devices.on_cpu(grad) and not grad[excluded].any()):
+        if excluded is not None and (not devices.on_cpu(grad) or grad[excluded].any()):
             grad = grad.index_put(excluded, grad.new_tensor(0.0))
         # with mixed precision, scores have a shorter type than the tables
         return grad @ item_e.to(grad.dtype), grad.t() @ query.to(grad.dtype), None, None
