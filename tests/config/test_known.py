@@ -17,7 +17,6 @@ from recbole_hns.config.axes import loss_keys, sampler_keys
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.known import INSTEAD, TRAINED, model_keys, model_keys_of_any, recbole_keys
 from recbole_hns.errors import UserError
-from recbole_hns.files import properties_path
 
 #: Keys that nothing reads, and the end of the line.
 UNREAD = {
@@ -242,7 +241,7 @@ def test_a_run_says_so_once_and_a_resumed_one_only_of_what_is_new(toy, caplog):
 def test_all_that_recbole_and_this_package_read_is_known():
     """Literal keys in the code that every run goes through."""
     files = [recbole_dataset.__file__, recbole_trainer.__file__]
-    package = properties_path(".").parent / "recbole_hns"
+    package = Path(recbole_hns.__file__).parent
     sources = [Path(file).read_text() for file in files]
     sources[1] = sources[1].split("class KGTrainer")[0]
     sources += [path.read_text() for path in package.rglob("*.py")]
