@@ -29,6 +29,7 @@ KEYS = {
 }
 #: Keys with which a loss keeps state within few epochs, or depends on other rows of the batch.
 LOSS_KEYS = {
+    "advinfonce": {"advinfonce_interval": 1},
     "bsl": {"bsl_mode": "pooled"},
     "sl_at_k": {"slk_k": 5, "slk_refresh": 1},
 }

@@ -68,7 +68,7 @@ def test_a_name_or_a_class_or_a_module_is_found(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("sofmax", r"loss=sofmax: must be one of bpr, .*softmax.* \(did you mean softmax\?"),
+        ("sofmax", r"loss=sofmax: must be one of .*softmax.* \(did you mean softmax\?"),
         ("math:sqrt", "loss=math:sqrt: must be a subclass of Loss"),
         ("nowhere:Loss", "loss=nowhere:Loss: cannot be imported: ModuleNotFoundError"),
     ],

@@ -177,7 +177,7 @@ def test_every_combination_learns_or_is_refused(sampler, sharing, similarity, lo
         ),
         ({"loss": "recbole_hns.loss.base:Loss"}, "must be a subclass of Loss"),
         ({"similarity": "dot"}, "similarity=dot: must be inner or cosine"),
-        ({"loss": "sofmax"}, "loss=sofmax: must be one of bpr"),
+        ({"loss": "sofmax"}, "loss=sofmax: must be one of advinfonce, bpr"),
         ({"sampler": "ssm", "loss_tau": 0.2}, "loss_tau=0.2: sampler=ssm sets it"),
     ],
 )
