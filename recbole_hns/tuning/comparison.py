@@ -15,10 +15,9 @@ from pydantic import PositiveInt
 from recbole_hns.config import DEFAULTS, given_keys
 from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by_sampler
 from recbole_hns.config.keys import KEYS
-from recbole_hns.config.known import nearest
 from recbole_hns.config.specs import parse_specs, without_fixed
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import JobError, UserError
+from recbole_hns.errors import JobError, UserError, nearest
 from recbole_hns.files import plain, replace_file, writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
@@ -18,7 +17,7 @@ from recbole_hns.config.axes import chosen_loss, make_axes, set_by_sampler, with
 from recbole_hns.config.config import model_class
 from recbole_hns.config.keys import KEYS, TABLE, key_of
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
@@ -309,8 +308,8 @@ def _check_names(
     for name in space.parameters:
         if name not in known:
             values = space.grids.get(name, space.distributions.get(name))
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            close = nearest(name, known)
+            hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
             parts = ", ".join(dict.fromkeys([sampler.name, *(loss.name for loss in losses)]))
             allowed = f"no parameter of {parts}, {model} or the training; {hint}"
             raise UserError.of(name, values, allowed)
