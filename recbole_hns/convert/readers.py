@@ -25,10 +25,10 @@ from recbole_hns.errors import UserError
 #: What columns are called, in lower case without anything but letters and digits.
 NAMES = {
     "user": "user userid uid username reviewer reviewerid customer customerid visitor visitorid "
-    "member memberid",
+    "member memberid userprocid",
     "item": "item itemid iid movie movieid product productid asin parentasin business businessid "
     "book bookid isbn artist artistid song songid track trackid anime animeid game gameid video "
-    "videoid article articleid news newsid location locationid venue venueid poi poiid",
+    "videoid article articleid news newsid location locationid venue venueid poi poiid itemprocid",
     "rating": "rating ratings score star stars overall bookrating",
     "timestamp": "timestamp time ts unixreviewtime",
 }
@@ -257,6 +257,8 @@ def _start_alike(paths: Mapping[str, str]) -> bool:
     for key, path in paths.items():
         with _reading(key, path), _text(path) as file:
             heads.append(next((line for line in file if line.strip()), "").strip())
+        if not heads[-1]:
+            raise UserError.of(key, path, "holds no interactions")
     return len(heads) > 1 and len(set(heads)) == 1
 
 

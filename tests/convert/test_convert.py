@@ -403,10 +403,10 @@ def test_low_ratings_are_left_out_of_every_part(capsys):
 
 
 PARTS_REFUSED = {
-    "empty": ({"train": "user\titem\n1\t2", "test": ""}, {}, "test=test.tsv: holds no"),
+    "empty": ({"train": "wer\twas\n1\t2", "test": "\n"}, {}, "test=test.tsv: holds no"),
     "header only": ({"train": "user\titem", "test": "user\titem\n1\t2"}, {}, "train=train.tsv: h"),
     "no header in test": (
-        {"train": "user\titem\n1\t2", "test": "1\t3"},
+        {"train": "user_procid\titem_procid\n1\t2", "test": "1\t3"},
         {},
         "test=test.tsv: has no header, which train.tsv has",
     ),
@@ -528,8 +528,8 @@ MISTAKES = {
         "validation=0.2: leave it out; the validation part is valid=y",
     ),
     "a part that is a directory": (
-        {"format": "csv", "train": "full/a", "test": "full"},
-        "test=full: cannot be read: Is a directory",
+        {"format": "csv", "train": "full", "test": "full/a"},
+        "train=full: cannot be read: Is a directory",
     ),
     "no such part": (
         {"format": "csv", "train": "none", "test": "full/a"},
