@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """A mistake of the user's: shown as one line without a traceback, exit status 2.
@@ -34,3 +37,15 @@ class Interrupted(KeyboardInterrupt):
 
 class JobError(RuntimeError):
     """What a job ran on failed; the message says what is kept and how to go on. Exit status 1."""
+
+
+def nearest(key: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name in ``known`` that is nearest to ``key``, whatever their case; None if none is."""
+    names = {plain_name(name): name for name in known}
+    close = difflib.get_close_matches(plain_name(key), names, n=1, cutoff=cutoff)
+    return names[close[0]] if close else None
+
+
+def plain_name(name: object) -> str:
+    """A name as it is compared with others: a key in YAML may be a number."""
+    return str(name).lower().replace("-", "_")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 
 Class = TypeVar("Class", bound=type)
 
@@ -42,8 +41,8 @@ def find_class(key: str, name: Any, classes: Mapping[str, Any], base: type) -> A
         return classes[name]
     module, colon, attribute = str(name).partition(":")
     if not colon:
-        close = difflib.get_close_matches(str(name), classes, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        close = nearest(name, classes)
+        hint = f" (did you mean {close}?)" if close else ""
         known = ", ".join(classes)
         raise UserError.of(key, name, f"must be one of {known} or package.module:Class{hint}")
     try:

@@ -49,7 +49,7 @@ or with a loss and its keys, --samplers="ssm dns_mn:loss=softmax,loss_tau=0.2". 
 by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any key of RecBole's,
 the samplers' or the losses', for all that have it; so is --config_files="A B", YAML files. A spec
 goes over --KEY=VALUE, that over --settings, that over --config_files. A sampler may be there
-several times with other settings.
+several times with other settings, such as --samplers="all:loss=softmax all:loss=psl,loss_tau=0.05".
 
 Options, with their defaults and what is allowed:
 

@@ -26,8 +26,9 @@ OPTIONS = options(
         Literal["adjacency", "mat", "csv"] | None,
         Field(None, description="of the source, see above"),
     ),
-    train=(str | None, Field(None, description="training part, of adjacency")),
-    test=(str | None, Field(None, description="test part, of adjacency")),
+    train=(str | None, Field(None, description="training part, of adjacency and csv")),
+    valid=(str | None, Field(None, description="validation part, where there is one")),
+    test=(str | None, Field(None, description="test part, of adjacency and csv")),
     input=(str | None, Field(None, description="the file, of mat and csv")),
     user_column=(str | None, Field(None, description=COLUMN.format("users"))),
     item_column=(str | None, Field(None, description=COLUMN.format("items"))),
@@ -43,8 +44,8 @@ OPTIONS = options(
             0.1,
             ge=0,
             lt=1,
-            description="fraction of each user's training part that becomes the validation part; "
-            "0 is none, for protocol=paper only",
+            description="fraction of each user's training part that becomes the validation part, "
+            "unless --valid is; 0 is none, for protocol=paper only",
         ),
     ),
     seed=(NonNegativeInt, Field(2020, description="seed of the split")),
@@ -55,31 +56,36 @@ OPTIONS = options(
 )
 
 USAGE = """\
-usage: recbole-hns convert --format=adjacency --train=FILE --test=FILE --output=dataset/NAME
+usage: recbole-hns convert --format=adjacency|csv --train=FILE [--valid=FILE] --test=FILE
+                           --output=dataset/NAME
        recbole-hns convert --format=mat|csv --input=FILE --output=dataset/NAME
 
 Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NAME.test.inter, which
 --dataset=NAME then reads. Formats:
 
-  adjacency  lines "user item item ...", whole numbers, in a file for training and one for test
+  adjacency  lines "user item item ...", whole numbers, in a file for each part
   mat        MATLAB sparse matrix named data, users x items
   csv        lines of columns, separated by tabs, commas, semicolons, :: or spaces. A header says
              which are user, item, rating and timestamp, by the usual names (userId, movie_id,
              asin, stars, time, ...) or those of --user_column and so on; further columns are left
-             out. Without a header they are user, item, rating and timestamp, in this order
+             out. Without a header they are user, item, rating and timestamp, in this order. Files
+             of a ready split have the same columns; where two are all, other names in the header
+             are user and item, in this order
 
 adjacency and csv may be compressed by gzip.
 
-mat and csv are split at random: a fifth of each user's interactions, rounded, is the test part. Of
-a pair that is there twice the first is kept, and it is no test pair if it was trained with. A user
-with one interaction has it in the training part.
+A split that is ready is kept, but for the part of the training part that becomes the validation
+part. mat and csv of one file are split at random: a fifth of each user's interactions, rounded, is
+the test part. Of a pair that is there twice the first is kept, and it is no test pair if it was
+trained with. A user with one interaction has it in the training part.
 
 Options, with their defaults and what is allowed:
 
 """
 
-#: What each format is read from.
-SOURCES = {"adjacency": ("train", "test"), "mat": ("input",), "csv": ("input",)}
+#: What each format is read from: one file, or those of a ready split.
+ONE, READY = "--input=FILE", "--train=FILE and --test=FILE, with --valid=FILE where there is one"
+SOURCES = {"adjacency": (READY,), "mat": (ONE,), "csv": (ONE, READY)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,8 +93,14 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(USAGE + option_help(OPTIONS))
         return 0
-    values = typed(parse(arguments), OPTIONS)
+    given = parse(arguments)
+    values = typed(given, OPTIONS)
     _check_given(values)
+    if values["valid"] is not None:
+        if "validation" in given:
+            allowed = f"leave it out; the validation part is valid={values['valid']}"
+            raise UserError.of("validation", values["validation"], allowed)
+        values["validation"] = 0
     if Path(values["output"]).name == "ml-100k":
         allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
         raise UserError.of("output", values["output"], allowed)
@@ -100,15 +112,19 @@ def main(arguments: Sequence[str]) -> int:
         _check_parts(part, values)
         paths = write_parts(interactions, part, folder, folder.name)
     print(tabulate(**_counts(interactions, part), intfmt=","))
+    if interactions.columns:
+        read = (f"{name} as {field}" for field, name in interactions.columns.items())
+        print(f"columns read: {', '.join(read)}")
     if interactions.other_columns:
         print(f"columns left out: {', '.join(interactions.other_columns)}")
     if low:
         print(f"interactions with a rating below {values['min_rating']:g} left out: {low:,}")
     if repeats:
         print(f"repeated pairs left out: {repeats:,}")
-    only = len(np.setdiff1d(interactions.user[part > 0], interactions.user[part == 0]))
-    if only:
-        print(f"users without a training interaction: {only:,}")
+    for what, codes in (("users", interactions.user), ("items", interactions.item)):
+        only = len(np.setdiff1d(codes[part > 0], codes[part == 0]))
+        if only:
+            print(f"{what} without a training interaction: {only:,}")
     print(f"files in {values['output']}: {', '.join(path.name for path in paths)}")
     return 0
 
@@ -119,23 +135,28 @@ def _check_given(values: Mapping[str, Any]) -> None:
     if not values["output"]:
         raise UserError("--output: is needed, such as --output=dataset/NAME")
     sources = SOURCES[values["format"]]
-    for key in ("train", "test", "input"):
-        if (values[key] is not None) != (key in sources):
-            needed = " and ".join(f"--{source}=FILE" for source in sources)
-            allowed = f"format={values['format']} is read from {needed}"
+    allowed = f"format={values['format']} is read from {', or from '.join(sources)}"
+    ready = READY in sources and (ONE not in sources or values["input"] is None)
+    refused, needed = (("input",), ("train", "test")) if ready else ((*PARTS,), ("input",))
+    for key in refused:
+        if values[key] is not None:
             raise UserError.of(key, values[key], allowed)
+    for key in needed:
+        if values[key] is None:
+            raise UserError(f"--{key}: is needed; {allowed}")
     for key in (*COLUMN_OPTIONS.values(), "min_rating"):
         if values["format"] != "csv" and values[key] is not None:
             raise UserError.of(key, values[key], "is for format=csv")
 
 
 def _read(values: Mapping[str, Any]) -> Interactions:
+    paths = {key: values[key] for key in (*PARTS, "input") if values[key] is not None}
     if values["format"] == "adjacency":
-        return read_adjacency(values["train"], values["test"])
+        return read_adjacency(paths)
     if values["format"] == "mat":
         return read_mat(values["input"])
     names = {field: values[option] for field, option in COLUMN_OPTIONS.items()}
-    return read_csv(values["input"], names)
+    return read_csv(paths, names)
 
 
 def _drop_low(interactions: Interactions, rating: float | None) -> int:
@@ -149,9 +170,15 @@ def _drop_low(interactions: Interactions, rating: float | None) -> int:
 
 
 def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:
+    for place, name in enumerate(PARTS):
+        if values[name] is not None and not (part == place).any():
+            rating = values["min_rating"]
+            low = "" if rating is None else f" with a rating of {rating:g} or more"
+            new = " that was not trained with" if place else ""
+            if name == "test" and values["valid"] is not None:
+                new += " or validated by"
+            raise UserError.of(name, values[name], f"has no pair{low}{new}")
     if not (part == PARTS.index("test")).any():
-        if values["test"]:
-            raise UserError.of("test", values["test"], "has no pair that was not trained with")
         allowed = "no user has the 3 interactions of which one would be the test part"
         raise UserError.of("input", values["input"], allowed)
     if values["validation"] and not (part == PARTS.index("valid")).any():

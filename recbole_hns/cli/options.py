@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from recbole_hns.config.known import INSTEAD, NAMES, nearest, recbole_keys
+from recbole_hns.config.known import INSTEAD, NAMES, recbole_keys
 from recbole_hns.config.yaml_files import literal
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 from recbole_hns.parameters import Parameter
 
 

@@ -35,7 +35,7 @@ OPTIONS = {
     **options(
         params=(
             str | None,
-            Field(None, description="search space; unset is the one that comes with the sampler"),
+            Field(None, description="search space; unset is that of the sampler and of the loss"),
         ),
         output=(str, Field("tune", min_length=1, description="directory for the files")),
         resume=(bool, Field(False, description="go on with the sweep in --output")),
@@ -64,6 +64,9 @@ A search space is a YAML file of parameters of the sampler, the loss, the model 
   dns_m: [1, 2, 5, 10]                  # every value, with every value of the other lists
   learning_rate: {{loguniform: [1e-4, 1e-2]}} # drawn; uniform, randint and choice likewise
   loss: [bpr, softmax]                  # and similarity, candidate_sharing
+
+Without --params it is the one that comes with the sampler, properties/tune/SAMPLER.yaml, together
+with that of the loss where --loss names one, properties/tune/loss/LOSS.yaml.
 
 A point whose values the sampler or the loss refuses together is left out. --KEY=VALUE is any key of
 RecBole's, the sampler's or the loss's, for all trials; given for a parameter of the space, it is

@@ -14,9 +14,9 @@ from recbole.evaluator import metric_information, metric_types
 from recbole.utils import EvaluatorType
 
 from recbole_hns.config.keys import KEYS
-from recbole_hns.config.known import nearest, unknown
+from recbole_hns.config.known import unknown
 from recbole_hns.config.yaml_files import literal
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.parameters import Parameter
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -16,6 +14,7 @@ from recbole.utils import argument_list
 
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.yaml_files import read_yaml
+from recbole_hns.errors import nearest, plain_name
 from recbole_hns.files import properties_path
 
 #: What names a run beside the keys of the table.
@@ -171,29 +170,17 @@ def meant(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     Returns:
         None if nothing is near.
     """
-    plain = _plain(key)
+    plain = plain_name(key)
     if plain in INSTEAD and plain not in known:
         return INSTEAD[plain]
     close = nearest(key, known, cutoff)
     return f"did you mean {close}?" if close else None
 
 
-def nearest(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The name in ``known`` that is nearest to ``key``, whatever their case; None if none is."""
-    names = {_plain(name): name for name in known}
-    close = difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff)
-    return names[close[0]] if close else None
-
-
 def unknown(key: str, allowed: Collection[str]) -> str:
     """What to say of a key in a dictionary that may hold only those in ``allowed``."""
     close = nearest(key, allowed)
     return f"{key} is none of {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
-
-
-def _plain(name: Any) -> str:
-    # a key in YAML may be a number
-    return str(name).lower().replace("-", "_")
 
 
 def _properties(model: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,9 @@ class Interactions:
         user_ids: the id of each code.
         item_ids: the id of each code.
         fields: further numbers, each ``[n]``, float64, by RecBole's name of the field.
-        is_test: ``[n]``, whether the source has it in its test part; None if it has no parts.
+        part: ``[n]``, int8, the index of the source's part, of train, valid, test; None if it has
+            no parts.
+        columns: the source's name of the column of ``user``, ``item`` and each field.
         other_columns: names of the source's columns that are in none of these.
     """
 
@@ -32,7 +34,8 @@ class Interactions:
     user_ids: Sequence[str | int]
     item_ids: Sequence[str | int]
     fields: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    is_test: NDArray[np.bool_] | None = None
+    part: NDArray[np.int8] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     other_columns: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -66,8 +69,8 @@ class Interactions:
         self.user, self.item = self.user[mask], self.item[mask]
         for name in self.fields:
             self.fields[name] = self.fields[name][mask]
-        if self.is_test is not None:
-            self.is_test = self.is_test[mask]
+        if self.part is not None:
+            self.part = self.part[mask]
 
 
 def some_users_each(user: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:

@@ -18,21 +18,23 @@ def split(interactions: Interactions, validation: float, seed: int) -> NDArray[n
     """Give every interaction a part.
 
     Args:
-        interactions: whose test part is kept, or drawn if they have none.
-        validation: fraction of each user's training part that becomes the validation part.
+        interactions: whose parts are kept; a test part is drawn if they have none.
+        validation: fraction of each user's training part that becomes the validation part; 0 if
+            they have one.
         seed: of the draws.
 
     Returns:
         ``[n]``, int8: its part's index in :data:`PARTS`.
     """
     random = np.random.default_rng(seed)
-    user, is_test = interactions.user, interactions.is_test
-    if is_test is None:
-        is_test = held_out(user, TEST_SHARE, random)
+    user = interactions.user
     part = np.zeros(len(user), dtype=np.int8)
-    part[is_test] = PARTS.index("test")
+    if interactions.part is None:
+        part[held_out(user, TEST_SHARE, random)] = PARTS.index("test")
+    else:
+        part[:] = interactions.part
     if validation:
-        train = np.flatnonzero(~is_test)
+        train = np.flatnonzero(part == PARTS.index("train"))
         chosen = held_out(user[train], validation, random)
         part[train[chosen]] = PARTS.index("valid")
     return part

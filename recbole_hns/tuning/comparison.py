@@ -17,7 +17,7 @@ from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.specs import parse_specs, without_fixed
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import JobError, UserError
+from recbole_hns.errors import JobError, UserError, nearest
 from recbole_hns.files import plain, replace_file, writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
@@ -186,23 +186,29 @@ def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tup
         loss = chosen_loss(cls, {**keys, **mine, **spec})
         losses.append(loss)
         free = searchable(cls, [loss], keys["model"])
+        # another loss in the spec does not read what was set beside the settings' own
+        mine = {key: value for key, value in mine.items() if key in free}
         for key, value in spec.items():
             if key not in free:
+                close = nearest(key, free)
                 allowed = (
                     f"no key of sampler {name}, loss {loss.name}, {keys['model']} or the training"
                 )
-                raise UserError.of(key, value, allowed)
+                raise UserError.of(key, value, allowed + f"; did you mean {close}?" * bool(close))
         values = {
             **_declared(cls, loss, in_files),
             **mine,
             **_declared(cls, loss, over_files),
             **spec,
         }
-        file, row = re.sub(r"[^A-Za-z0-9_.]+", "-", name), name
+        told: dict[str, Any] = {}
+        file = re.sub(r"[^A-Za-z0-9_.]+", "-", name)
         if [other for other, _ in specs].count(name) > 1:
-            file = f"{file}-{number}"
-            row += ":" * bool(spec) + ",".join(f"{key}={value}" for key, value in spec.items())
-        distinct.add(frozen({"sampler": name, **values}))
+            file, told = f"{file}-{number}", dict(spec)
+        if "loss" in {**mine, **spec}:
+            told.setdefault("loss", values["loss"])
+        row = name + ":" * bool(told) + ",".join(f"{key}={value}" for key, value in told.items())
+        distinct.add(frozen({"sampler": name, **values, "loss": loss}))
         if len(distinct) < number:
             allowed = f"{row} is there twice, with the same settings"
             raise UserError.of("samplers", asked.samplers, allowed)
@@ -218,8 +224,10 @@ def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tup
         # it is in the points of those that have it
         del keys[key]
     job = Job.of(plain(keys), classes, plain(points), files, resources)
-    for point in job.points[:: asked.seeds]:
-        job.config(point)
+    for (_, spec), point in zip(specs, job.points[:: asked.seeds], strict=True):
+        for key, reason in job.config(point).unused_keys().items():
+            if key in spec:
+                raise UserError.of(key, spec[key], reason)
     return job, rows
 
 
@@ -364,7 +372,8 @@ def _note(job: Job, seeds: Sequence[int]) -> str:
             f"{TIED}: such a test does not distinguish it from the best (p-value of {LEVEL} or "
             "more)."
         )
-    note = f"{job.keys['model']} on {job.keys['dataset']}: {numbers}"
+    trained = job.keys["model"] + (f", loss {job.keys['loss']}," if job.keys.get("loss") else "")
+    note = f"{trained} on {job.keys['dataset']}: {numbers}"
     if job.keys.get("protocol") == "paper":
         note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
     return note

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
@@ -14,15 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import recbole
 
-from recbole_hns.config.axes import chosen_loss, make_axes
+from recbole_hns.config.axes import chosen_loss, make_axes, set_by_sampler, without_effect
 from recbole_hns.config.config import model_class
 from recbole_hns.config.keys import KEYS, TABLE, key_of
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
 from recbole_hns.sampler.base import HardNegativeSampler
+from recbole_hns.sampler.registry import sampler_class
 
 #: The most points that a sweep may have.
 MOST_POINTS = 10**5
@@ -157,22 +157,43 @@ class Sweep(NamedTuple):
     points: list[dict[str, Any]]
 
 
-def space_path(params: str | os.PathLike[str] | None, sampler: str) -> Path:
-    """The file of a search space; by default the one that comes with the sampler.
+def default_space(sampler: str, loss: str | None) -> dict[str, Any]:
+    """The search space that comes with the sampler, with that of the loss where one is named.
+
+    Parameters of the loss that the sampler sets, and those of the sampler that have no effect with
+    the loss, are not in it.
+
+    Raises:
+        UserError: if there is no such sampler or loss, or neither comes with a search space.
+    """
+    chooses = sampler_class(sampler)
+    learns = chosen_loss(chooses, {"loss": loss})
+    of_sampler = _shipped_space(f"tune/{sampler}.yaml")
+    of_loss = {} if loss is None else _shipped_space(f"tune/loss/{loss}.yaml")
+    if not of_sampler and not of_loss:
+        samplers, losses = (
+            ", ".join(sorted(file.stem for file in properties_path(folder).glob("*.yaml")))
+            for folder in ("tune", "tune/loss")
+        )
+        allowed = f"comes with no search space; give --params, or use {samplers}, or loss={losses}"
+        raise UserError.of("sampler", sampler, allowed)
+    left_out = set_by_sampler(chooses, learns)
+    left_out = left_out.union(without_effect(chooses(), learns(), of_sampler))
+    content = {**of_sampler, **of_loss}
+    return {name: values for name, values in content.items() if name not in left_out}
+
+
+def _shipped_space(name: str) -> dict[str, Any]:
+    path = properties_path(name)
+    return read_yaml(path) if path.is_file() else {}
+
+
+def space_path(params: str | os.PathLike[str]) -> Path:
+    """The file of a search space.
 
     ``properties/...`` names a file that comes with the package where there is none in the working
     directory.
-
-    Raises:
-        UserError: if no file is named and none comes with the sampler.
     """
-    if params is None:
-        path = properties_path(f"tune/{sampler}.yaml")
-        if not path.is_file():
-            shipped = sorted(file.stem for file in properties_path("tune").glob("*.yaml"))
-            allowed = f"comes with no search space; give --params, or use {', '.join(shipped)}"
-            raise UserError.of("sampler", sampler, allowed)
-        return path
     path = Path(params)
     if path.parts[:1] == ("properties",) and not path.exists():
         return properties_path(str(path.relative_to("properties")))
@@ -287,8 +308,8 @@ def _check_names(
     for name in space.parameters:
         if name not in known:
             values = space.grids.get(name, space.distributions.get(name))
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            close = nearest(name, known)
+            hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
             parts = ", ".join(dict.fromkeys([sampler.name, *(loss.name for loss in losses)]))
             allowed = f"no parameter of {parts}, {model} or the training; {hint}"
             raise UserError.of(name, values, allowed)

@@ -31,7 +31,15 @@ from recbole_hns.tuning.record import (
     write_record,
 )
 from recbole_hns.tuning.report import write_report
-from recbole_hns.tuning.space import Space, Sweep, frozen, possible_points, read_space, space_path
+from recbole_hns.tuning.space import (
+    Space,
+    Sweep,
+    default_space,
+    frozen,
+    possible_points,
+    read_space,
+    space_path,
+)
 from recbole_hns.tuning.table import TrialTable
 from recbole_hns.tuning.trial import Job
 
@@ -82,7 +90,7 @@ def tune(
         dataset: as there.
         sampler: as there.
         params: search space, a YAML file or a mapping of its form; default the one that comes with
-            the sampler.
+            the sampler, and with the loss where one is named.
         config_file_list: as there; a parameter of the space goes over them.
         config_dict: as there; a parameter of the space that is given here is not searched.
         output: directory for ``trials.csv``, ``best.yaml``, figures and result files; default
@@ -168,7 +176,7 @@ def _planned(
 ) -> Sweep:
     """A new sweep."""
     keys = {**DEFAULTS, **given}
-    space = _space(params, keys["sampler"], fixed)
+    space = _space(params, keys, fixed)
     points = possible_points(
         space, sampler_class(keys["sampler"]), keys["model"], keys, num_samples
     )
@@ -201,7 +209,7 @@ def _recorded(
             raise UserError.of(key, value, f"the sweep was started with {keys.get(key)}")
     searched: list[Any] = []
     if params is not None:
-        same = _space(params, keys["sampler"], fixed)
+        same = _space(params, keys, fixed)
         if same.content != space.content:
             raise UserError.of("params", params, "the sweep was started with another search space")
         searched = same.values("loss")
@@ -212,11 +220,12 @@ def _recorded(
 
 def _space(
     params: str | os.PathLike[str] | Mapping[str, Any] | None,
-    sampler: str,
+    keys: Mapping[str, Any],
     fixed: Mapping[str, Any],
 ) -> Space:
-    source = params if isinstance(params, Mapping) else space_path(params, sampler)
-    return read_space(source, fixed)
+    if params is None:
+        return read_space(default_space(keys["sampler"], keys.get("loss")), fixed)
+    return read_space(params if isinstance(params, Mapping) else space_path(params), fixed)
 
 
 def _named(given: Mapping[str, Any]) -> dict[str, Any]:

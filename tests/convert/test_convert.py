@@ -290,6 +290,200 @@ def test_compressed_adjacency(adjacency):
     assert [part(name, "again") for name in ("train", "valid", "test")] == before
 
 
+def write_parts(**contents):
+    """A file NAME.tsv for each part; the options that name them."""
+    for name, content in contents.items():
+        data = content if isinstance(content, bytes) else content.encode()
+        Path(f"{name}.tsv").write_bytes(data)
+    return {"format": "csv", **{name: f"{name}.tsv" for name in contents}}
+
+
+def in_lines(header, rows, mark="\t"):
+    return "\n".join([*([header] if header else []), *(mark.join(map(str, row)) for row in rows)])
+
+
+@pytest.fixture
+def benchmark_files():
+    """The form of IR-Benchmark: a header, numbers, a test item and a test user not trained with."""
+    header = "user_procid\titem_procid"
+    train = [(u, (7 * u + i) % 50) for u in range(8) for i in range(20 - u)]
+    test = [(u, 50 + i % 3) for u in range(9) for i in range(3)]
+    return train, test, write_parts(train=in_lines(header, train), test=in_lines(header, test))
+
+
+def strings(rows):
+    return [tuple(map(str, row)) for row in rows]
+
+
+def test_csv_keeps_a_split_that_is_ready(benchmark_files, capsys):
+    train, test, given = benchmark_files
+    assert convert(**given) == 0
+    assert part("test") == strings(test)
+    trained, valid = part("train"), part("valid")
+    assert sorted(trained + valid) == sorted(strings(train))
+    assert trained == [row for row in strings(train) if row in set(trained)]
+    found, counts = Counter(u for u, _ in valid), Counter(str(u) for u, _ in train)
+    # a tenth of each user's training part, a half being rounded upwards
+    assert found == {user: int(0.1 * count + 0.5) for user, count in counts.items()}
+    out = capsys.readouterr().out
+    assert "columns read: user_procid as user, item_procid as item\n" in out
+    assert "users without a training interaction: 1\n" in out
+    assert "items without a training interaction: 3\n" in out
+
+
+def test_ready_splits_of_csv_and_adjacency_are_the_same(benchmark_files):
+    train, test, given = benchmark_files
+    assert convert(**given) == 0
+    for name, rows in (("train", train), ("test", test)):
+        Path(f"{name}.txt").write_text(in_lines(None, rows, " "))
+    adjacency = {"format": "adjacency", "train": "train.txt", "test": "test.txt"}
+    assert convert(**adjacency, output="dataset/lines") == 0
+    for name in ("train", "valid", "test"):
+        assert part(name, "lines") == part(name)
+
+
+@pytest.mark.parametrize("format_", ["csv", "adjacency"])
+def test_a_ready_split_of_three_parts(format_, capsys):
+    rows = {
+        "train": [("1", "5"), ("1", "6"), ("2", "5"), ("1", "5")],
+        "valid": [("1", "6"), ("1", "7"), ("2", "8")],
+        "test": [("1", "7"), ("2", "9"), ("2", "5")],
+    }
+    given = write_parts(**{name: in_lines(None, part_, " ") for name, part_ in rows.items()})
+    assert convert(**{**given, "format": format_}) == 0
+    # a pair belongs to the first part that has it
+    assert part("train") == [("1", "5"), ("1", "6"), ("2", "5")]
+    assert part("valid") == [("1", "7"), ("2", "8")]
+    assert part("test") == [("2", "9")]
+    assert "repeated pairs left out: 4\n" in capsys.readouterr().out
+
+
+def test_the_columns_of_each_part_are_placed_by_its_own_header():
+    train = [("u1", f"i{n}", 5 - n % 2, 100 + n) for n in range(12)]
+    test = [(200 + n, "i99", f"u{n}", 4, "x") for n in range(5)]
+    given = write_parts(
+        train=gzip.compress(in_lines("userId,movieId,rating,time", train, ",").encode()),
+        test=in_lines("ts;item;user;stars;note", test, ";"),
+    )
+    assert convert(**given, validation=0) == 0
+    assert part("train") == [(u, i, f"{r}.0", f"{t}.0") for u, i, r, t in train]
+    assert part("test") == [(u, i, f"{r}.0", f"{t}.0") for t, i, u, r, _ in test]
+
+
+NAMED_PARTS = {
+    "both are given": ("was\twer", {"user_column": "wer", "item_column": "was"}, ("was", "wer")),
+    "one is given, the other is left": ("was\twer", {"user_column": "wer"}, ("was", "wer")),
+    "one is understood": ("movie\twer", {}, ("movie", "wer")),
+    "none is": ("wer\twas", {}, ("was", "wer")),
+    "words with digits": ("col1\tcol2", {}, ("col2", "col1")),
+}
+
+
+@pytest.mark.parametrize("name", NAMED_PARTS)
+def test_two_columns_of_other_names_in_a_ready_split(name, capsys):
+    header, options, (item, user) = NAMED_PARTS[name]
+    item_first = header.startswith(item)
+    rows = [(i, 1) if item_first else (1, i) for i in range(5)]
+    given = write_parts(train=in_lines(header, rows[:3]), test=in_lines(header, rows[3:]))
+    assert convert(**given, **options, validation=0) == 0
+    assert part("train") == [("1", "0"), ("1", "1"), ("1", "2")]
+    assert part("test") == [("1", "3"), ("1", "4")]
+    assert f"columns read: {user} as user, {item} as item\n" in capsys.readouterr().out
+
+
+def test_low_ratings_are_left_out_of_every_part(capsys):
+    train = [("u", f"i{n}", n % 5 + 1) for n in range(20)]
+    test = [("u", f"j{n}", n % 5 + 1) for n in range(10)]
+    header = "user\titem\trating"
+    given = write_parts(train=in_lines(header, train), test=in_lines(header, test))
+    assert convert(**given, min_rating=4, validation=0) == 0
+    assert part("train") == [(u, i, f"{r}.0") for u, i, r in train if r >= 4]
+    assert part("test") == [(u, i, f"{r}.0") for u, i, r in test if r >= 4]
+    assert "interactions with a rating below 4 left out: 18\n" in capsys.readouterr().out
+
+
+PARTS_REFUSED = {
+    "empty": ({"train": "wer\twas\n1\t2", "test": "\n"}, {}, "test=test.tsv: holds no"),
+    "header only": ({"train": "user\titem", "test": "user\titem\n1\t2"}, {}, "train=train.tsv: h"),
+    "no header in test": (
+        {"train": "user_procid\titem_procid\n1\t2", "test": "1\t3"},
+        {},
+        "test=test.tsv: has no header, which train.tsv has",
+    ),
+    "no header in train": (
+        {"train": "1\t2", "test": "user\titem\n1\t3"},
+        {},
+        "test=test.tsv: has a header, and train.tsv has none",
+    ),
+    "fewer columns": (
+        {"train": "user\titem\trating\n1\t2\t3", "test": "user\titem\n1\t3"},
+        {},
+        "test=test.tsv: has user, item where train.tsv has user, item, rating",
+    ),
+    "other names": (
+        {"train": "wer\twas\n1\t2", "test": "wen\twas\n1\t3"},
+        {},
+        "train=train.tsv: line 1: of 'wer', 'was' it is not understood",
+    ),
+    "three columns": (
+        {"train": "wer\twas\two\n1\t2\t3", "test": "wer\twas\two\n1\t3\t3"},
+        {},
+        "train=train.tsv: line 1: of 'wer', 'was', 'wo' it is not understood",
+    ),
+    "no item": (
+        {"train": "user\trating\n1\t2", "test": "user\trating\n1\t3"},
+        {},
+        "train=train.tsv: line 1: of 'user', 'rating' it is not understood",
+    ),
+    "a name that test lacks": (
+        {"train": "wer\titem\n1\t2", "test": "user\titem\n1\t3"},
+        {"user_column": "wer"},
+        "user_column=wer: test.tsv has the columns user, item",
+    ),
+    "one for two": (
+        {"train": "a\tb\n1\t2", "test": "a\tb\n1\t3"},
+        {"user_column": "a", "item_column": "a"},
+        "train=train.tsv: line 1: one column is named as two",
+    ),
+    "trained with": (
+        {"train": "1\t2\n1\t3", "test": "1\t3"},
+        {},
+        "test=test.tsv: has no pair that was not trained with",
+    ),
+    "validated by": (
+        {"train": "1\t2", "valid": "1\t3", "test": "1\t2\n1\t3"},
+        {},
+        "test=test.tsv: has no pair that was not trained with or validated by",
+    ),
+    "valid trained with": (
+        {"train": "1\t2", "valid": "1\t2", "test": "1\t3"},
+        {},
+        "valid=valid.tsv: has no pair that was not trained with",
+    ),
+    "low in training": (
+        {"train": "1\t2\t3", "test": "1\t3\t5"},
+        {"min_rating": 4},
+        "train=train.tsv: has no pair with a rating of 4 or more",
+    ),
+    "few to validate": ({"train": "1\t2", "test": "1\t3"}, {}, "validation=0.1: no user has so"),
+    "malformed": (
+        {"train": "user,item\n1,2", "test": "user,item\n1,2\n1,,3"},
+        {},
+        "test=test.tsv: line 3: 3 columns where the first line has 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS_REFUSED)
+def test_parts_that_are_refused(name, capsys):
+    contents, options, message = PARTS_REFUSED[name]
+    assert convert(**write_parts(**contents), **options) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("dataset").exists()
+
+
 def test_odd_ids_are_read_as_they_were_written():
     ids = ["NA", "null", "nan", "None", 'a"b', '"c"', "d,e", "N/A", "#NA", "007", "1e5", "'"]
     with open("x.csv", "w", newline="") as file:
@@ -312,7 +506,34 @@ MISTAKES = {
     "no test": ({"format": "adjacency", "train": "x"}, "is read from --train=FILE and --test=FILE"),
     "test of csv": (
         {"format": "csv", "input": "x", "test": "y"},
-        "test=y: format=csv is read from",
+        "test=y: format=csv is read from --input=FILE, or from --train=FILE and --test=FILE",
+    ),
+    "train of csv": ({"format": "csv", "train": "x"}, "--test: is needed; format=csv is read from"),
+    "valid of csv": (
+        {"format": "csv", "test": "x", "valid": "y"},
+        "--train: is needed; format=csv",
+    ),
+    "all of csv": (
+        {"format": "csv", "input": "x", "train": "y", "test": "z"},
+        "train=y: format=csv is read from",
+    ),
+    "nothing": ({"format": "csv"}, "--train: is needed; format=csv is read from --input=FILE"),
+    "train of mat": ({"format": "mat", "train": "x"}, "train=x: format=mat is read from --input"),
+    "input of adjacency": (
+        {"format": "adjacency", "input": "x"},
+        "input=x: format=adjacency is read from --train=FILE and --test=FILE",
+    ),
+    "two validation parts": (
+        {"format": "csv", "train": "x", "valid": "y", "test": "z", "validation": 0.2},
+        "validation=0.2: leave it out; the validation part is valid=y",
+    ),
+    "a part that is a directory": (
+        {"format": "csv", "train": "full", "test": "full/a"},
+        "train=full: cannot be read: Is a directory",
+    ),
+    "no such part": (
+        {"format": "csv", "train": "none", "test": "full/a"},
+        "train=none: cannot be read: No such file",
     ),
     "no file": ({"format": "csv", "input": "none"}, "input=none: cannot be read: No such file"),
     "a directory": ({"format": "mat", "input": "."}, "input=.: cannot be read: Is a directory"),

@@ -14,6 +14,7 @@ from recbole_hns.sampler.registry import SAMPLERS
 from recbole_hns.tuning import space as space_module
 from recbole_hns.tuning.space import (
     Distribution,
+    default_space,
     frozen,
     possible_points,
     read_space,
@@ -28,9 +29,73 @@ def points(space, sampler="dns_mn", given=None, num_samples=1, model="BPR"):
 
 @pytest.mark.parametrize("name", [path.stem for path in properties_path("tune").glob("*.yaml")])
 def test_shipped_spaces_are_possible_throughout(name):
-    space = read_space(space_path(None, name))
+    space = read_space(default_space(name, None))
+    assert space.content == read_space(properties_path(f"tune/{name}.yaml")).content
     found = points(space.content, name)
     assert len(found) == np.prod([len(values) for values in space.grids.values()])
+
+
+#: Losses that leave nothing to search.
+WITHOUT_SPACE = {"bpr"}
+
+
+def test_every_loss_with_hyperparameters_comes_with_a_space():
+    shipped = {path.stem for path in properties_path("tune/loss").glob("*.yaml")}
+    assert shipped >= set(LOSSES) - WITHOUT_SPACE
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - WITHOUT_SPACE))
+@pytest.mark.parametrize("similarity", ["inner", "cosine"])
+def test_spaces_of_losses_are_possible_throughout(name, similarity):
+    content = default_space("rns", name)
+    assert content == read_space(properties_path(f"tune/loss/{name}.yaml")).content
+    assert set(content) <= set(LOSSES[name].hyperparameters)
+    sizes = [len(values) for values in content.values()]
+    assert np.prod(sizes) <= 40
+    found = points(content, "rns", given={"loss": name, "similarity": similarity})
+    assert len(found) == np.prod(sizes)
+
+
+def test_a_samplers_space_is_searched_with_the_losss():
+    dns_mn, psl = (
+        read_space(properties_path(f"tune/{name}.yaml")).content for name in ("dns_mn", "loss/psl")
+    )
+    content = default_space("dns_mn", "psl")
+    assert content == {**dns_mn, **psl}
+    assert list(content) == [*dns_mn, *psl]
+    sizes = [len(values) for values in content.values()]
+    assert len(points(content, given={"loss": "psl"})) == np.prod(sizes)
+    # without a space for the loss
+    assert default_space("dns_mn", "bpr") == default_space("dns_mn", None) == dns_mn
+
+
+def test_what_a_sampler_sets_or_a_loss_does_not_read_is_not_searched():
+    ssm = read_space(properties_path("tune/ssm.yaml")).content
+    fixed = set(SAMPLERS["ssm"]().loss_parameters())
+    assert "loss_tau" in fixed
+    content = default_space("ssm", "softmax")
+    assert "ssm_tau" in content
+    assert not fixed.intersection(content)
+    points(content, "ssm", given={"loss": "softmax"})
+    content = default_space("ssm", "talos")
+    assert set(content) == {*ssm, "loss_tau"} - {"ssm_tau"}
+    points(content, "ssm", given={"loss": "talos"})
+    assert set(default_space("warp", "hinge")) == {"warp_margin"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "loss", "message"),
+    [
+        ("rns", None, "sampler=rns: comes with no search space; .*dns_mn.*, or loss=bsl, .*psl"),
+        ("all", "bpr", "sampler=all: comes with no search space; give --params, or use"),
+        ("rnd", "psl", "sampler=rnd: must be one of"),
+        ("rns", "pls", "loss=pls: must be one of"),
+        ("dns", "../psl", "loss=../psl: must be one of"),
+    ],
+)
+def test_no_default_space(sampler, loss, message):
+    with pytest.raises(UserError, match=message):
+        default_space(sampler, loss)
 
 
 def test_shipped_ranges_are_the_papers():
@@ -243,9 +308,7 @@ def test_files(tmp_path):
         with pytest.raises(UserError, match=f"params=.*{name}.* {text}"):
             read_space(tmp_path / name)
     # shipped with the package, and so found without a checkout
-    assert space_path("properties/tune/ahns.yaml", "dns") == properties_path("tune/ahns.yaml")
-    with pytest.raises(UserError, match="sampler=rns: comes with no search space"):
-        space_path(None, "rns")
+    assert space_path("properties/tune/ahns.yaml") == properties_path("tune/ahns.yaml")
 
 
 def test_what_can_be_searched():

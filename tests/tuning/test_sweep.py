@@ -141,6 +141,17 @@ def test_the_result_grid_and_a_sampler_of_the_user(toy):
     assert again["test_result"]["ndcg@10"] == best["test_ndcg@10"]
 
 
+def test_a_losss_own_parameters_are_searched_by_default(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "loss": "softmax", "softmax_positive": True}
+    assert main(["tune", "--sampler=rns", *arguments(keys)]) == 0
+    table = trials()
+    assert list(table["loss_tau"]) == [0.05, 0.1, 0.2, 0.5, 1.0]
+    assert set(table["status"]) == {"finished"}
+    best = yaml.safe_load(Path("tune/best.yaml").read_text())
+    assert (best["loss"], best["softmax_positive"]) == ("softmax", True)
+    assert best["loss_tau"] == table["loss_tau"][table["score"].idxmax()]
+
+
 def test_losses_are_searched_as_samplers_settings_are(toy):
     keys = {**SHORT, **toy, "epochs": 1}
     space = {"loss": ["bpr", "theirs:Steep"], "similarity": ["inner", "cosine"]}
@@ -400,6 +411,60 @@ def test_a_comparison_with_losses_in_the_specs(toy, capsys):
     # ssm sets its own, rns has none
     taus = [found[name].config["loss_tau"] for name in ("ssm", "dns", "ahns")]
     assert taus == [1.0, 0.5, 0.2]
+    # the table tells a loss that is not the sampler's own
+    table = pd.read_csv("comparison/table.csv")
+    rows = ["ssm", "dns:loss=softmax", "rns", "ahns:loss=softmax"]
+    assert list(table["sampler"].unique()) == rows
+
+
+def test_a_comparison_of_losses(toy):
+    keys = {**SHORT, **toy, "seed": 7, "learning_rate": 0.1}
+    keys.update(candidate_num=8, candidate_sharing="batch")
+    Path("best.yaml").write_text("sampler: dns_mn\nloss: psl\npsl_surrogate: atan\ndns_m: 2\n")
+    named = {"softmax": "softmax_positive=True", "psl": "loss_tau=0.2", "sl_at_k": "slk_k=5"}
+    own = {"talos": "talos_k=5", "bsl": "bsl_mode=pooled", "hinge": "hinge_margin=2.0"}
+    specs = [f"all:loss={loss},{key}" for loss, key in {**named, **own}.items()]
+    given = f"--samplers=rns dns_mn {' '.join(specs)} all"
+    options = ["--seeds=2", "--settings=best.yaml", *arguments(keys)]
+    assert main(["compare", given, *options]) == 0
+    rows = ["rns", "dns_mn:loss=psl", *specs, "all"]
+    table = pd.read_csv("comparison/table.csv")
+    ndcg = table[table["metric"] == "ndcg@10"].set_index("sampler")
+    assert list(ndcg.index) == rows
+    assert (ndcg["runs"] == 2).all()
+    # every loss learns otherwise, and is paired with the best
+    assert ndcg["mean"].nunique() == len(rows)
+    assert ndcg["p_value"].drop(ndcg["rank"].idxmin()).between(0, 1).all()
+    page = Path("comparison/table.md").read_text()
+    assert all(f"\n| {row} |" in page for row in rows)
+    files = pd.read_csv("comparison/runs.csv")["result_file"][::2]
+    for row, file in zip(rows, files, strict=True):
+        result = read_run(Path("comparison") / file)
+        assert result.loss == (row.partition("loss=")[2].partition(",")[0] or "bpr")
+        assert all(f"{key}={result.config[key]}" in row for key in own_keys(row))
+    assert read_run(Path("comparison/runs/dns_mn-7.json")).config["psl_surrogate"] == "atan"
+
+
+def own_keys(row):
+    return [part.partition("=")[0] for part in row.partition(":")[2].split(",") if part]
+
+
+def test_the_loss_of_a_spec_leaves_what_the_settings_say_of_another(toy):
+    Path("best.yaml").write_text("sampler: dns\nloss: softmax\nsoftmax_positive: true\n")
+    keys = {**SHORT, **toy, "epochs": 1}
+    options = ["--seeds=1", "--settings=best.yaml", *arguments(keys)]
+    assert main(["compare", "--samplers=dns:loss=talos rns", *options]) == 0
+    table = pd.read_csv("comparison/table.csv")
+    assert list(table["sampler"].unique()) == ["dns:loss=talos", "rns"]
+    assert read_run(Path("comparison/runs/dns-2020.json")).loss == "talos"
+
+
+def test_one_loss_of_a_whole_comparison_is_told_under_its_table(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss": "psl"}
+    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
+    page = Path("comparison/table.md").read_text()
+    assert "\nBPR, loss psl, on " in page
+    assert "\n| rns |" in page
 
 
 def test_a_comparison_of_one_sampler_with_other_settings(toy):
@@ -462,6 +527,26 @@ MISTAKES = {
         "compare --samplers=rns,dns:loss_tau=3",
         ["loss_tau=3: no key of sampler dns, loss bpr"],
     ),
+    "another loss's key": (
+        "compare --samplers=dns:loss=softmax,psl_surrogate=relu",
+        ["psl_surrogate=relu: no key of sampler dns, loss softmax"],
+    ),
+    "misspelt in a spec": (
+        "compare --samplers=all:loss=psl,loss_tua=3",
+        ["loss_tua=3: no key of sampler all, loss psl", "did you mean loss_tau?"],
+    ),
+    "a loss sets it": ("compare --samplers=ssm:loss_tau=3", ["loss_tau=3: sampler=ssm sets it"]),
+    "a loss reads it not": (
+        "compare --samplers=rns,ssm:loss=psl,ssm_tau=3",
+        ["ssm_tau=3: has no effect with loss=psl"],
+    ),
+    "the loss that it has anyway": (
+        "compare --samplers=dns,dns:loss=bpr",
+        ["dns:loss=bpr is there twice, with the same settings"],
+    ),
+    "unknown loss": ("compare --samplers=rns,dns:loss=pls", ["loss=pls: must be one of", "psl?"]),
+    "no space for the loss": ("tune --sampler=rns --loss=bpr", ["sampler=rns: comes with no"]),
+    "all is given": ("tune --sampler=rns --loss=talos --loss_tau=1", ["name at least one param"]),
     "seeds": ("compare --samplers=rns --seeds=0", ["seeds=0: must be an integer > 0"]),
     "settings": (
         "compare --samplers=rns,dns --settings=best.yaml",
