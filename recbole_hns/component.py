@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,7 @@ class Component(Declared, nn.Module):
 
     Attributes:
         epoch: the epoch under way, counted from 0.
-        own_learning_rate: that of its parameters, which then have no weight decay; None is the
-            model's, with its weight decay. ``lr_decay`` applies to both.
     """
-
-    own_learning_rate: ClassVar[float | None] = None
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
@@ -37,6 +33,14 @@ class Component(Declared, nn.Module):
     if TYPE_CHECKING:
         # buffers and parameters, whose names a subclass chooses
         def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def own_learning_rate(self) -> float | None:
+        """That of its parameters, which then have no weight decay; ``lr_decay`` applies to it.
+
+        None is the model's learning rate, with its weight decay.
+        """
+        return None
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Called once, before the optimizer is made and before a checkpoint is loaded.

@@ -30,8 +30,8 @@ KEYS = {
 #: Keys with which a loss keeps state within few epochs, or depends on other rows of the batch.
 LOSS_KEYS = {
     "advinfonce": {"advinfonce_interval": 1},
-    "bsl": {"bsl_mode": "pooled"},
-    "sl_at_k": {"slk_k": 5, "slk_refresh": 1},
+    "bsl": {"bsl_pooled": True},
+    "sl_at_k": {"sl_k": 5, "sl_every": 1},
 }
 
 #: A model of each adapter, the one that is scored by its predict included, and what it takes.

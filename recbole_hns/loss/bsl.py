@@ -1,7 +1,5 @@
 """BSL: the bilateral softmax loss (Wu et al., ICDE 2024)."""
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -15,32 +13,30 @@ from recbole_hns.loss.registry import register_loss
 class BSL(Loss):
     """A softmax loss whose positive and negative parts are not alike, in the forms of its program.
 
-    - ``reweight``: -r_ui / t1 + t2 log sum_j n w_j exp(r_uj / t1);
-    - ``pooled``: the positive part is -log of the mean of exp(r_ui / t1) over the rows that the
+    - by default: -r_ui / t1 + t2 log sum_j n w_j exp(r_uj / t1);
+    - ``bsl_pooled``: the positive part is -log of the mean of exp(r_ui / t1) over the rows that the
       user has in the batch, the negative one t2 log sum_j w_j exp(r_uj / t1).
 
-    n is the number of weights > 0. With t2 = 1, ``reweight`` is the softmax loss at t1.
+    n is the number of weights > 0. With t2 = 1, the first is the softmax loss at t1.
     """
 
-    bsl_tau1: float = Field(0.1, gt=0, description="t1, the temperature")
-    bsl_tau2: float = Field(1.0, gt=0, description="t2, the weight of the negative part")
-    bsl_mode: Literal["reweight", "pooled"] = Field(
-        "reweight", description="positives by themselves, or pooled over a user's in the batch"
-    )
+    loss_tau: float = Field(0.1, gt=0, description="t1, the temperature")
+    bsl_power: float = Field(1.1, gt=0, description="t2, the weight of the negative part")
+    bsl_pooled: bool = Field(False, description="pool a user's positives in the batch")
 
     @property
     def pools_users(self) -> bool:
         """Where positives are pooled."""
-        return self.bsl_mode == "pooled"
+        return self.bsl_pooled
 
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive, ``[B]``."""
-        pos = scores.pos.squeeze(1) / self.bsl_tau1
-        others = negatives.log_sum_exp(scores.neg, self.bsl_tau1)
-        if self.bsl_mode == "reweight":
-            return self.bsl_tau2 * others - pos
+        pos = scores.pos.squeeze(1) / self.loss_tau
+        others = negatives.log_sum_exp(scores.neg, self.loss_tau)
+        if not self.bsl_pooled:
+            return self.bsl_power * others - pos
         others = others - negatives.counts().clamp(min=1).to(others.dtype).log()
-        return self.bsl_tau2 * others - _log_mean_exp_by_user(pos, part.user)
+        return self.bsl_power * others - _log_mean_exp_by_user(pos, part.user)
 
 
 def _log_mean_exp_by_user(values: Tensor, user: Tensor) -> Tensor:

@@ -41,8 +41,10 @@ class LLPAUC(Loss):
     that is concave in g, is in no program and not here.
     """
 
-    llpauc_alpha: float = Field(0.7, gt=0, le=1, description="alpha, the part of the positives")
-    llpauc_beta: float = Field(0.1, gt=0, le=1, description="beta, the part of the negatives")
+    llpauc_loss_alpha: float = Field(
+        0.7, gt=0, le=1, description="alpha, the part of the positives"
+    )
+    llpauc_loss_beta: float = Field(0.1, gt=0, le=1, description="beta, the part of the negatives")
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Start the loss's parameters where the authors' program does."""
@@ -63,8 +65,8 @@ class LLPAUC(Loss):
         hard = F.softplus(2 * (1 + gamma) * neg + (neg - self.b) ** 2 - s_neg, beta=KAPPA)
         if negatives.excluded is not None:
             hard = torch.where(scores.neg == -torch.inf, 0, hard)
-        of_positive = s_pos + easy / self.llpauc_alpha
-        of_negatives = s_neg + negatives.mean(hard) / self.llpauc_beta
+        of_positive = s_pos + easy / self.llpauc_loss_alpha
+        of_negatives = s_neg + negatives.mean(hard) / self.llpauc_loss_beta
         return of_negatives - of_positive - gamma**2
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ class PSL(Loss):
     smallest step from 1 that the type of number has, without gradient.
     """
 
-    loss_tau: float = Field(0.05, gt=0, description="tau, the temperature")
+    loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
     psl_surrogate: Literal["tanh", "relu", "atan"] = Field(
         "tanh", description="sigma(x): tanh(x) + 1, max(x + 1, 0) or atan(x) + 1"
     )

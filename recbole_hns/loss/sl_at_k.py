@@ -25,8 +25,8 @@ class SLAtK(Loss):
     """sigmoid((r_ui - beta_u) / tau_w) log sum_j n w_j exp((r_uj - r_ui) / tau).
 
     beta_u is the K-th highest score of the user: among all items, or, as the authors' program
-    estimates it, among the items of the user in training and ``slk_candidate_num`` others drawn
-    uniformly. It is 0 at first, renewed every ``slk_refresh`` epochs and kept with the checkpoint.
+    estimates it, among the items of the user in training and ``sl_candidate_num`` others drawn
+    uniformly. It is 0 at first, renewed every ``sl_every`` epochs and kept with the checkpoint.
     The weight has a gradient, as in the program. n is the number of weights w > 0. For a large
     tau_w the loss is half the softmax loss.
 
@@ -35,48 +35,48 @@ class SLAtK(Loss):
     """
 
     loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
-    slk_tau: float = Field(1.0, gt=0, description="tau_w, the temperature of the weight")
-    slk_k: PositiveInt = Field(20, description="K, length of the list of recommendations")
-    slk_refresh: PositiveInt = Field(5, description="epochs between two renewals of beta_u")
-    slk_candidate_num: PositiveInt | Literal["all"] = Field(
+    sl_weight_tau: float = Field(1.0, gt=0, description="tau_w, the temperature of the weight")
+    sl_k: PositiveInt = Field(20, description="K, length of the list of recommendations")
+    sl_every: PositiveInt = Field(5, description="epochs between two renewals of beta_u")
+    sl_candidate_num: PositiveInt | Literal["all"] = Field(
         "all", description="items drawn to estimate beta_u; all = exact"
     )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        num = self.slk_candidate_num
-        if num != "all" and num < self.slk_k:
-            raise UserError.of("slk_candidate_num", num, f"must be >= slk_k={self.slk_k}, or all")
+        num = self.sl_candidate_num
+        if num != "all" and num < self.sl_k:
+            raise UserError.of("sl_candidate_num", num, f"must be >= sl_k={self.sl_k}, or all")
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the thresholds."""
-        check_list_length("slk_k", self.slk_k, model)
+        check_list_length("sl_k", self.sl_k, model)
         self.register_buffer("beta", torch.zeros(model.n_users))
 
     def start_epoch(self, epoch: int, encoded: Encoded, pool: NegativePool) -> None:
         """Renew the thresholds where it is time."""
-        if epoch == 0 or epoch % self.slk_refresh:
+        if epoch == 0 or epoch % self.sl_every:
             return
         users = torch.arange(len(self.beta), device=self.beta.device)
         for user in users.split(max(1, devices.pairs_at_once(users) // pool.item_num)):
             scores = self._listed(encoded.user_scores(user, None).float(), user, pool)
-            top = scores.gather(1, highest(scores, self.slk_k))
+            top = scores.gather(1, highest(scores, self.sl_k))
             self.beta[user] = top.amin(dim=1)
 
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive, ``[B]``."""
         pos = scores.pos.squeeze(1)
         losses = negatives.log_sum_exp(scores.neg, self.loss_tau) - pos / self.loss_tau
-        return torch.sigmoid((pos - self.beta[part.user]) / self.slk_tau) * losses
+        return torch.sigmoid((pos - self.beta[part.user]) / self.sl_weight_tau) * losses
 
     def _listed(self, scores: Tensor, user: Tensor, pool: NegativePool) -> Tensor:
         """Scores with minus infinity for the items among which no threshold is looked for."""
-        if self.slk_candidate_num == "all":
+        if self.sl_candidate_num == "all":
             scores[:, 0] = -torch.inf
             return scores
         listed = torch.full_like(scores, -torch.inf)
         row, item = pool.own_items(user)
         listed[row, item] = scores[row, item]
         listed[:, 0] = -torch.inf
-        drawn = pool.with_distribution("uniform", None).draw(user, self.slk_candidate_num)
+        drawn = pool.with_distribution("uniform", None).draw(user, self.sl_candidate_num)
         return listed.scatter(1, drawn, scores.gather(1, drawn))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +25,18 @@ class Talos(Loss):
     beta_u is the score that K of all items are above. It is constant in the loss above and learned
     beside it, from scores that are constant there, by the pinball loss of the level K / items over
     all of them: a row's positive stands for all of its user's, and its negatives for all others,
-    which is right for negatives that were drawn uniformly. Its learning rate is 0.001, as in the
-    authors' program. n is the number of weights w > 0.
+    which is right for negatives that were drawn uniformly. Its learning rate is by default
+    that of the authors' program. n is the number of weights w > 0.
     """
-
-    own_learning_rate: ClassVar[float | None] = 1e-3
 
     loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
     talos_k: PositiveInt = Field(20, description="K, length of the list of recommendations")
+    talos_lr: float = Field(0.001, gt=0, description="learning rate of the thresholds beta_u")
+
+    @property
+    def own_learning_rate(self) -> float:
+        """That of the thresholds."""
+        return self.talos_lr
 
     def setup(self, model: GeneralRecommender, epochs: int) -> None:
         """Make room for the thresholds."""

@@ -22,8 +22,8 @@ from recbole_hns.loss.bsl import BSL
 from recbole_hns.loss.softmax import Softmax
 
 KEYS = [
-    {"bsl_tau1": 0.5, "bsl_tau2": 1.3},
-    {"bsl_tau1": 2.0, "bsl_tau2": 0.8, "bsl_mode": "pooled"},
+    {"loss_tau": 0.5, "bsl_power": 1.3},
+    {"loss_tau": 2.0, "bsl_power": 0.8, "bsl_pooled": True},
 ]
 
 
@@ -34,9 +34,9 @@ def formula_of(loss):
         used = [(n, w) for n, w in zip(neg, weights, strict=True) if w]
         if not used:
             return 0.0
-        factor = 1 if loss.bsl_mode == "pooled" else len(used)
-        others = math.fsum(factor * w * math.exp(n / loss.bsl_tau1) for n, w in used)
-        return -pos / loss.bsl_tau1 + loss.bsl_tau2 * math.log(others)
+        factor = 1 if loss.bsl_pooled else len(used)
+        others = math.fsum(factor * w * math.exp(n / loss.loss_tau) for n, w in used)
+        return -pos / loss.loss_tau + loss.bsl_power * math.log(others)
 
     return formula
 
@@ -65,7 +65,7 @@ def test_nan(keys):
 
 
 def test_pooled_over_the_rows_of_a_user():
-    loss, rng = BSL(bsl_tau1=0.7, bsl_tau2=1.2, bsl_mode="pooled"), np.random.default_rng(0)
+    loss, rng = BSL(loss_tau=0.7, bsl_power=1.2, bsl_pooled=True), np.random.default_rng(0)
     user = [3, 1, 3, 8, 1, 3]
     pos, neg = (torch.tensor(rng.normal(size=(6, n)), requires_grad=True) for n in (1, 4))
     detached = Scores(pos.detach(), neg.detach())
@@ -88,26 +88,28 @@ def test_pooled_over_the_rows_of_a_user():
 
 
 def test_only_pooled_rows_have_to_stay_together():
-    assert BSL(bsl_mode="pooled").pools_users
+    assert BSL(bsl_pooled=True).pools_users
     assert not BSL().pools_users
 
 
 def test_with_t2_of_1_it_is_the_softmax_loss():
     part = [[0.3], [0.1]], [[0.2, -1.0, 0.7], [0.4, 0.4, 0.4]], [[0.5, 0.2, 0.3]] * 2
     for found, expected in zip(
-        value(BSL(bsl_tau1=0.2), *part), value(Softmax(loss_tau=0.2), *part), strict=True
+        value(BSL(loss_tau=0.2, bsl_power=1.0), *part),
+        value(Softmax(loss_tau=0.2), *part),
+        strict=True,
     ):
         assert found == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["reweight", "pooled"])
-def test_large_scores(mode):
+@pytest.mark.parametrize("pooled", [False, True])
+def test_large_scores(pooled):
     for scores in (([[1e4]], [[-1e4, -2e4]]), ([[-1e4]], [[1e4, 0.0]])):
-        found, *gradients = value(BSL(bsl_mode=mode), *scores)
+        found, *gradients = value(BSL(bsl_pooled=pooled), *scores)
         assert math.isfinite(found)
         assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_what_it_refuses():
-    with pytest.raises(UserError, match="bsl_mode=mean: must be reweight or pooled"):
-        BSL(bsl_mode="mean")
+    with pytest.raises(UserError, match="bsl_pooled=mean: must be True or False"):
+        BSL(bsl_pooled="mean")

@@ -26,7 +26,7 @@ VALUES = {"a": 0.8, "b": 0.3, "half_s_pos": 0.4, "half_s_neg": 0.6, "half_gamma"
 
 
 def made(**keys):
-    loss = LLPAUC(**{"llpauc_alpha": 0.6, "llpauc_beta": 0.2, **keys})
+    loss = LLPAUC(**{"llpauc_loss_alpha": 0.6, "llpauc_loss_beta": 0.2, **keys})
     loss.setup(SimpleNamespace(n_users=4, n_items=9), 1)
     loss.double()
     with torch.no_grad():
@@ -113,7 +113,7 @@ def fixed_scores():
 def test_at_its_solution_it_is_the_square_loss_of_the_best_pairs(monkeypatch):
     """With a softplus that is sharp: of 20 of 50 positives and 40 of 400 negatives."""
     monkeypatch.setattr("recbole_hns.loss.llpauc.KAPPA", 1e7)
-    loss = made(llpauc_alpha=0.4, llpauc_beta=0.1)
+    loss = made(llpauc_loss_alpha=0.4, llpauc_loss_beta=0.1)
     scores, part, p, n = fixed_scores()
     best, hardest = np.sort(p)[-20:], np.sort(n)[-40:]
     a, b = best.mean(), hardest.mean()
@@ -132,7 +132,7 @@ def test_at_its_solution_it_is_the_square_loss_of_the_best_pairs(monkeypatch):
 
 
 def test_its_parameters_find_the_solution():
-    loss = made(llpauc_alpha=0.4, llpauc_beta=0.1)
+    loss = made(llpauc_loss_alpha=0.4, llpauc_loss_beta=0.1)
     scores, part, p, n = fixed_scores()
     optimizer = torch.optim.Adam(loss.parameters(), lr=0.02)
     for number in range(800):
@@ -235,8 +235,8 @@ def test_training_raises_positives_over_negatives(toy):
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"llpauc_alpha": 0.0}, "llpauc_alpha=0.0: must be a number > 0 and <= 1"),
-        ({"llpauc_beta": 1.5}, "llpauc_beta=1.5: must be a number > 0 and <= 1"),
+        ({"llpauc_loss_alpha": 0.0}, "llpauc_loss_alpha=0.0: must be a number > 0 and <= 1"),
+        ({"llpauc_loss_beta": 1.5}, "llpauc_loss_beta=1.5: must be a number > 0 and <= 1"),
     ],
 )
 def test_what_it_refuses(keys, text):

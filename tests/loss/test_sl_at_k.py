@@ -25,7 +25,7 @@ BETA = [0.3, -0.5, 1.0, 0.0]
 
 
 def made(**keys):
-    loss = SLAtK(**{"loss_tau": 0.5, "slk_tau": 0.7, "slk_k": 2, **keys})
+    loss = SLAtK(**{"loss_tau": 0.5, "sl_weight_tau": 0.7, "sl_k": 2, **keys})
     loss.setup(SimpleNamespace(n_users=4, n_items=9), 1)
     return loss
 
@@ -38,7 +38,7 @@ def formula_of(loss):
         if not used:
             return 0.0
         total = math.fsum(len(used) * w * math.exp((n - pos) / loss.loss_tau) for n, w in used)
-        return math.log(total) / (1 + math.exp(-pos / loss.slk_tau))
+        return math.log(total) / (1 + math.exp(-pos / loss.sl_weight_tau))
 
     return formula
 
@@ -74,14 +74,14 @@ def test_each_user_has_a_threshold():
 def test_with_a_large_tau_w_it_is_half_the_softmax_loss():
     part = [[0.3]], [[0.2, -1.0, 0.7]], [[0.5, 0.2, 0.3]]
     for found, expected in zip(
-        value(made(slk_tau=1e9), *part), value(Softmax(loss_tau=0.5), *part), strict=True
+        value(made(sl_weight_tau=1e9), *part), value(Softmax(loss_tau=0.5), *part), strict=True
     ):
         assert found == pytest.approx(np.asarray(expected) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("num", ["all", 30])
 def test_thresholds(num, toy):
-    keys = {"loss": "sl_at_k", "slk_k": 3, "slk_refresh": 2, "slk_candidate_num": num, **toy}
+    keys = {"loss": "sl_at_k", "sl_k": 3, "sl_every": 2, "sl_candidate_num": num, **toy}
     _, train, _, trainer = prepared(sampler="all", candidate_num=5, **keys)
     loss, model, pool = trainer.loss, trainer.model, trainer._pool_of(train)
     with torch.no_grad():
@@ -108,8 +108,8 @@ def test_thresholds(num, toy):
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"slk_candidate_num": 5}, "slk_candidate_num=5: must be >= slk_k=20, or all"),
-        ({"slk_k": 0}, "slk_k=0: must be an integer > 0"),
+        ({"sl_candidate_num": 5}, "sl_candidate_num=5: must be >= sl_k=20, or all"),
+        ({"sl_k": 0}, "sl_k=0: must be an integer > 0"),
     ],
 )
 def test_what_it_refuses(keys, text):
@@ -118,5 +118,5 @@ def test_what_it_refuses(keys, text):
 
 
 def test_k_is_less_than_the_number_of_items():
-    with pytest.raises(UserError, match="slk_k=20: must be < 9"):
+    with pytest.raises(UserError, match="sl_k=20: must be < 9"):
         SLAtK().setup(SimpleNamespace(n_users=4, n_items=9), 1)

@@ -138,6 +138,7 @@ def test_thresholds_have_a_learning_rate_of_their_own(toy):
     _, _, _, trainer = prepared(
         sampler="all",
         loss="talos",
+        talos_lr=0.002,
         learning_rate=0.1,
         weight_decay=1e-3,
         lr_decay=0.5,
@@ -148,7 +149,7 @@ def test_thresholds_have_a_learning_rate_of_their_own(toy):
     for epoch, factor in ((0, 1), (1, 0.5), (3, 0.125)):
         trainer._start_epoch(epoch)
         model, own = trainer.optimizer.param_groups
-        assert (model["lr"], own["lr"]) == pytest.approx((0.1 * factor, 1e-3 * factor))
+        assert (model["lr"], own["lr"]) == pytest.approx((0.1 * factor, 2e-3 * factor))
     assert (model["weight_decay"], own["weight_decay"]) == (1e-3, 0)
     assert own["params"][0] is trainer.loss.beta
     # nothing of our own, which optimizers in checkpoints of before would lack

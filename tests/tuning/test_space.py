@@ -86,7 +86,11 @@ def test_what_a_sampler_sets_or_a_loss_does_not_read_is_not_searched():
 @pytest.mark.parametrize(
     ("sampler", "loss", "message"),
     [
-        ("rns", None, "sampler=rns: comes with no search space; .*dns_mn.*, or loss=bsl, .*psl"),
+        (
+            "rns",
+            None,
+            "sampler=rns: comes with no search space; .*dns_mn.*, or loss=advinfonce, .*psl",
+        ),
         ("all", "bpr", "sampler=all: comes with no search space; give --params, or use"),
         ("rnd", "psl", "sampler=rnd: must be one of"),
         ("rns", "pls", "loss=pls: must be one of"),

@@ -421,8 +421,8 @@ def test_a_comparison_of_losses(toy):
     keys = {**SHORT, **toy, "seed": 7, "learning_rate": 0.1}
     keys.update(candidate_num=8, candidate_sharing="batch")
     Path("best.yaml").write_text("sampler: dns_mn\nloss: psl\npsl_surrogate: atan\ndns_m: 2\n")
-    named = {"softmax": "softmax_positive=True", "psl": "loss_tau=0.2", "sl_at_k": "slk_k=5"}
-    own = {"talos": "talos_k=5", "bsl": "bsl_mode=pooled", "hinge": "hinge_margin=2.0"}
+    named = {"softmax": "softmax_positive=True", "psl": "loss_tau=0.2", "sl_at_k": "sl_k=5"}
+    own = {"talos": "talos_k=5", "bsl": "bsl_pooled=True", "hinge": "hinge_margin=2.0"}
     specs = [f"all:loss={loss},{key}" for loss, key in {**named, **own}.items()]
     given = f"--samplers=rns dns_mn {' '.join(specs)} all"
     options = ["--seeds=2", "--settings=best.yaml", *arguments(keys)]
