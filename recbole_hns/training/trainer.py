@@ -29,6 +29,7 @@ from recbole_hns.files import plain
 from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.ops.allocator import keep_freed_memory
 from recbole_hns.ops.optimizer import load_optimizer
 from recbole_hns.results import RunRecord
 from recbole_hns.sampler import HardNegativeSampler
@@ -189,6 +190,8 @@ class HardNegativeTrainer(Trainer):
         Returns:
             The best validation score and result, as RecBole's ``Trainer.fit``.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._saved, self._train_data = saved, train_data
         file = self.saved_model_file
         self._tokens = check_tokens(train_data._dataset, self._tokens, "resume", file)
