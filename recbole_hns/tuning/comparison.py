@@ -343,13 +343,14 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
     if not len(finished):
         return "\n".join(failed)
     statistics = compared(finished)
+    seconds = finished.groupby("sampler")["train_seconds"].mean()
     note = _note(job, sorted(runs["seed"].unique()))
     if len(finished) < len(runs):
         note += f" {len(runs) - len(finished)} of {len(runs)} runs have not finished."
     content = {
-        "md": markdown(statistics, note),
+        "md": markdown(statistics, seconds, note),
         "csv": statistics.to_csv(index=False),
-        "tex": latex(statistics, note),
+        "tex": latex(statistics, seconds, note),
     }
     for kind, text in content.items():
         replace_file(folder / f"table.{kind}", functools.partial(_write_text, text))
@@ -372,6 +373,7 @@ def _note(job: Job, seeds: Sequence[int]) -> str:
             f"{TIED}: such a test does not distinguish it from the best (p-value of {LEVEL} or "
             "more)."
         )
+    numbers += " Seconds: of training, without evaluation, a run's."
     trained = job.keys["model"] + (f", loss {job.keys['loss']}," if job.keys.get("loss") else "")
     note = f"{trained} on {job.keys['dataset']}: {numbers}"
     if job.keys.get("protocol") == "paper":

@@ -45,23 +45,24 @@ LATEX = Markup(
 )
 
 
-def markdown(statistics: pd.DataFrame, note: str) -> str:
+def markdown(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
     """The table as Markdown, with a note under it.
 
     Args:
         statistics: as :func:`recbole_hns.tuning.statistics.compared` returns it.
+        seconds: those that a run of each sampler trained.
         note: what the numbers are of.
     """
-    header, *rows = _cells(statistics, MARKDOWN)
+    header, *rows = _cells(statistics, seconds, MARKDOWN)
     ruler = [":--", *["--:"] * (len(header) - 1)]
     lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
     return "\n".join([*lines, "", note]) + "\n"
 
 
-def latex(statistics: pd.DataFrame, note: str) -> str:
+def latex(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
     """The table as a LaTeX ``tabular`` that needs the package booktabs; see :func:`markdown`."""
-    header, *rows = [" & ".join(row) + r" \\" for row in _cells(statistics, LATEX)]
-    columns = "l" + "r" * statistics["metric"].nunique()
+    header, *rows = [" & ".join(row) + r" \\" for row in _cells(statistics, seconds, LATEX)]
+    columns = "l" + "r" * (statistics["metric"].nunique() + 1)
     comparison = rows[-2:]
     lines = [
         f"% {note}",
@@ -78,17 +79,18 @@ def latex(statistics: pd.DataFrame, note: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(statistics: pd.DataFrame, markup: Markup) -> list[list[str]]:
+def _cells(statistics: pd.DataFrame, seconds: pd.Series, markup: Markup) -> list[list[str]]:
     """Header, one row a sampler, improvement and p-value."""
     metrics = list(statistics["metric"].unique())
-    rows = [["sampler", *(markup.text(metric) for metric in metrics)]]
+    rows = [["sampler", *(markup.text(metric) for metric in metrics), "seconds"]]
     for sampler, own in statistics.groupby("sampler", sort=False):
         cells = own.set_index("metric").loc[metrics].itertuples()
-        rows.append([markup.text(sampler), *(_value(cell, markup) for cell in cells)])
+        values = [_value(cell, markup) for cell in cells]
+        rows.append([markup.text(sampler), *values, f"{seconds[sampler]:.1f}"])
     second = statistics[statistics["rank"] == 2].set_index("metric").reindex(metrics)
     improvement = _numbers(second["improvement_percent"], "{:+.2f}")
-    rows.append([markup.text("improvement, %"), *improvement])
-    rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}")])
+    rows.append([markup.text("improvement, %"), *improvement, ""])
+    rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}"), ""])
     return rows
 
 

@@ -29,7 +29,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     smaller is better. The other rows also have ``improvement_percent``, by how much the best mean
     is better than theirs, in per cent of theirs, and ``p_value``, of the two-sided paired t-test
     against the best over the seeds that both have. A number that there is too little for, such as
-    the deviation of one run, is missing.
+    the deviation of one run, is missing. Results that are equal with every seed have the p-value 1.
 
     Args:
         runs: finished runs, with columns ``sampler``, ``seed`` and ``test_ndcg@10`` and the like.
@@ -71,6 +71,8 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 def _p_value(first: pd.Series, second: pd.Series) -> float | None:
     """Of the paired t-test; None where the differences vary by rounding only, or there is one."""
     differences = first - second
+    if len(differences) > 1 and not differences.any():
+        return 1.0
     if not differences.max() - differences.min() > ROUNDING * differences.abs().max():
         return None
     return float(ttest_rel(first, second).pvalue)

@@ -23,6 +23,9 @@ def runs(values, metric="ndcg@10"):
     )
 
 
+#: Of training, by sampler.
+SECONDS = pd.Series({"a": 2.0, "b": 3.0, "dns_mn": 60.24, "rns": 7.0, "ahns": 8.0})
+
 FINE = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)
 
 
@@ -66,13 +69,16 @@ def test_too_little_for_a_number_gives_none():
     assert single[["std", "p_value"]].isna().all(axis=None)
     alone = compared(runs({"a": [0.2, 0.3]}))
     assert alone["improvement_percent"].isna().all()
-    assert "| a | **0.2500** ± 0.0707 |" in markdown(alone, "")
+    assert "| a | **0.2500** ± 0.0707 | 2.0 |" in markdown(alone, SECONDS, "")
     same = compared(runs({"a": [0.2, 0.3], "b": [0.1, 0.2]}))
     assert same["p_value"].isna().all()
-    shown = markdown(single, "")
-    assert "| a | **0.2000** |" in shown
-    assert "| improvement, % | +100.00 |" in shown
-    assert "| p-value | - |" in shown
+    equal = compared(runs({"a": [0.2, 0.3], "b": [0.2, 0.3]}))
+    assert list(equal["p_value"].dropna()) == [1]
+    assert "| b | <u>0.2500</u> ± 0.0707 † | 3.0 |" in markdown(equal, SECONDS, "")
+    shown = markdown(single, SECONDS, "")
+    assert "| a | **0.2000** | 2.0 |" in shown
+    assert "| improvement, % | +100.00 |  |" in shown
+    assert "| p-value | - |  |" in shown
 
 
 @pytest.fixture
@@ -87,19 +93,19 @@ def statistics():
 
 
 def test_markdown(statistics):
-    lines = markdown(statistics, "What it is.").splitlines()
-    assert lines[0] == "| sampler | ndcg@10 | recall@5 |"
-    assert lines[2] == "| dns_mn | **0.3100** ± 0.0141 | <u>0.3000</u> ± 0.0000 † |"
-    assert lines[3] == "| rns | 0.1050 ± 0.0071 | **0.4500** ± 0.0707 |"
-    assert lines[4] == "| ahns | <u>0.2250</u> ± 0.0354 † | 0.1500 ± 0.0707 |"
-    assert lines[5] == "| improvement, % | +37.78 | +50.00 |"
+    lines = markdown(statistics, SECONDS, "What it is.").splitlines()
+    assert lines[0] == "| sampler | ndcg@10 | recall@5 | seconds |"
+    assert lines[2] == "| dns_mn | **0.3100** ± 0.0141 | <u>0.3000</u> ± 0.0000 † | 60.2 |"
+    assert lines[3] == "| rns | 0.1050 ± 0.0071 | **0.4500** ± 0.0707 | 7.0 |"
+    assert lines[4] == "| ahns | <u>0.2250</u> ± 0.0354 † | 0.1500 ± 0.0707 | 8.0 |"
+    assert lines[5] == "| improvement, % | +37.78 | +50.00 |  |"
     assert lines[-1] == "What it is."
 
 
 def test_latex(statistics):
-    text = latex(statistics, "What it is.")
-    assert text.startswith("% What it is.\n\\begin{tabular}{lrr}\n\\toprule\n")
+    text = latex(statistics, SECONDS, "What it is.")
+    assert text.startswith("% What it is.\n\\begin{tabular}{lrrr}\n\\toprule\n")
     dns_mn = r"\textbf{0.3100} $\pm$ 0.0141 & \underline{0.3000} $\pm$ 0.0000$^\dagger$"
-    assert rf"dns\_mn & {dns_mn} \\" in text
-    assert r"improvement, \% & +37.78 & +50.00 \\" in text
+    assert rf"dns\_mn & {dns_mn} & 60.2 \\" in text
+    assert r"improvement, \% & +37.78 & +50.00 &  \\" in text
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")

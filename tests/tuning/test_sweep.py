@@ -374,7 +374,7 @@ def test_a_comparison(toy, capsys):
     page = Path("comparison/table.md").read_text()
     assert page in out
     assert "mean and standard deviation of test metrics over 2 runs a sampler, seeds 7 to 8" in page
-    assert r"\begin{tabular}{lrrrr}" in Path("comparison/table.tex").read_text()
+    assert r"\begin{tabular}{lrrrrr}" in Path("comparison/table.tex").read_text()
     table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
     assert list(table.loc["ndcg@10"].index) == ["rns", "ahns", "dns_mn"]
     runs = pd.read_csv("comparison/runs.csv")
