@@ -2,8 +2,10 @@
 
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
@@ -25,6 +27,10 @@ settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 QUIET = {"show_progress": False, "state": "ERROR"}
+
+#: Of sweeps and comparisons.
+SHORT = {**QUIET, "epochs": 3, "topk": [5, 10], "metrics": ["Recall", "NDCG"]}
+SHORT["valid_metric"] = "NDCG@10"
 
 
 def pytest_addoption(parser):
@@ -104,3 +110,46 @@ def first_batch(trainer, train, size=None):
 def step(trainer, batch):
     """The model's loss on a batch and the two sums of scores, as the trainer computes them."""
     return batch_losses(batch, trainer.adapter, trainer.sampler, trainer.loss, trainer.pool)
+
+
+@pytest.fixture(scope="module")
+def ray_session(tmp_path_factory):
+    """A session that a user has started before: sweeps use it and leave it."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "theirs.py").write_text(
+        "import os, signal\n"
+        "from pydantic import Field\n"
+        "from recbole_hns import HardNegativeSampler, Loss, Selection\n"
+        "class Ranked(HardNegativeSampler):\n"
+        "    rank: int = Field(2, ge=1)\n"
+        "    def select(self, scores, candidates, part):\n"
+        "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
+        "class Fatal(HardNegativeSampler):\n"
+        "    rank: int = Field(2, ge=1)\n"
+        "    def select(self, scores, candidates, part):\n"
+        "        if self.rank == 2:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
+        "class Steep(Loss):\n"
+        "    steepness: float = Field(2.0, gt=0)\n"
+        "    def row_losses(self, scores, negatives, part):\n"
+        "        return (self.steepness * (scores.neg - scores.pos)).exp().mean(dim=1)\n"
+    )
+    from recbole_hns.tuning.ray_names import ray  # which takes a second
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        paths = [str(Path(recbole_hns.__file__).parents[1]), str(folder)]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        # one process: each takes seconds to import what it needs
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+def trials(folder="tune"):
+    return pd.read_csv(Path(folder) / "trials.csv")
+
+
+def arguments(keys):
+    return [f"--{key}={value}".replace(" ", "") for key, value in keys.items()]

@@ -1,77 +1,31 @@
-"""Sweeps and comparisons on Ray, in one session that all tests here share."""
+"""Sweeps on Ray, in one session that all tests here share."""
 
 import itertools
-import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import QUIET
+from conftest import SHORT, arguments, trials
 from matplotlib import image
 
 import recbole_hns
 from recbole_hns import run, tune
 from recbole_hns.cli import main
-from recbole_hns.errors import JobError, UserError
+from recbole_hns.errors import UserError
 from recbole_hns.figures import hardness_curves, hardness_map
 from recbole_hns.results import read_run
 from recbole_hns.tuning import cluster
-from recbole_hns.tuning.comparison import compare
 from recbole_hns.tuning.ray_names import ray
 
-SHORT = {**QUIET, "epochs": 3, "topk": [5, 10], "metrics": ["Recall", "NDCG"]}
-SHORT["valid_metric"] = "NDCG@10"
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 PARAMETERS = ["dns_m", "candidate_num"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session(tmp_path_factory):
-    """A session that a user has started before: sweeps use it and leave it."""
-    folder = tmp_path_factory.mktemp("modules")
-    (folder / "theirs.py").write_text(
-        "import os, signal\n"
-        "from pydantic import Field\n"
-        "from recbole_hns import HardNegativeSampler, Loss, Selection\n"
-        "class Ranked(HardNegativeSampler):\n"
-        "    rank: int = Field(2, ge=1)\n"
-        "    def select(self, scores, candidates, part):\n"
-        "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
-        "class Fatal(HardNegativeSampler):\n"
-        "    rank: int = Field(2, ge=1)\n"
-        "    def select(self, scores, candidates, part):\n"
-        "        if self.rank == 2:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return Selection(scores.neg.topk(self.rank, dim=1).indices[:, -1:])\n"
-        "class Steep(Loss):\n"
-        "    steepness: float = Field(2.0, gt=0)\n"
-        "    def row_losses(self, scores, negatives, part):\n"
-        "        return (self.steepness * (scores.neg - scores.pos)).exp().mean(dim=1)\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        paths = [str(Path(recbole_hns.__file__).parents[1]), str(folder)]
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        # one process: each takes seconds to import what it needs
-        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
-
-
-def trials(folder="tune"):
-    return pd.read_csv(Path(folder) / "trials.csv")
-
-
-def arguments(keys):
-    return [f"--{key}={value}".replace(" ", "") for key, value in keys.items()]
 
 
 def test_a_sweep(toy, capsys):
@@ -197,64 +151,6 @@ def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
     assert trials()["score"][0] == finished["score"]
 
 
-def test_a_process_that_dies_in_its_first_epoch_ends_its_trial_only(toy, capsys):
-    keys = {**SHORT, **toy, "epochs": 1}
-    results = tune(sampler="theirs:Fatal", params={"rank": [2, 1]}, config_dict=keys)
-    table = trials()
-    assert list(table["status"]) == ["failed", "finished"]
-    assert "died" in table["error"][0]
-    assert table["test_ndcg@10"].notna().tolist() == [False, True]
-    assert results.num_errors == 1
-    out = capsys.readouterr().out
-    assert "2 trials, 1 failed, 1 finished" in out
-    assert "the best again: " in out
-    again = (
-        "to try again what failed: recbole-hns tune --output=tune --sampler=theirs:Fatal --resume"
-    )
-    assert out.endswith(f"{again}\n")
-
-    results = compare("rns theirs:Fatal", seeds=1, command_line={**keys, "seed": 7})
-    assert results.num_errors == 1
-    out = capsys.readouterr().out
-    assert "theirs:Fatal, seed 7: " in out
-    assert "1 of 2 runs have not finished." in Path("comparison/table.md").read_text()
-    assert list(pd.read_csv("comparison/runs.csv")["status"]) == ["finished", "failed"]
-
-
-def test_ray_failing_as_a_whole_leaves_what_is_finished(toy, capsys, monkeypatch):
-    """The node's process dies after the first run."""
-
-    def check(self):
-        if "finished" in Path("comparison/runs.csv").read_text():
-            raise JobError("Ray's node process, raylet, has died")
-
-    keys = arguments({**SHORT, **toy, "epochs": 1, "seed": 7})
-    command = ["compare", "--samplers=rns dns", "--seeds=2", *keys, "--max_concurrent=1"]
-    with monkeypatch.context() as patch:
-        patch.setattr(cluster.NodeWatch, "check", check)
-        assert main(command) == 1
-    out, err = capsys.readouterr()
-    assert "3 of 4 runs have not finished." in out
-    assert err.count("\n") == 1
-    assert "raylet, has died; 4 trials, 1 finished, 3 waiting, in " in err
-    resume = "recbole-hns compare --output=comparison --max_concurrent=1 --resume"
-    assert err.endswith(f"; to go on: {resume}\n")
-    page = Path("comparison/table.md").read_text()
-    assert page in out
-
-    first = Path("comparison/runs/rns-7.json").stat().st_mtime_ns
-    assert main(resume.split()[1:]) == 0
-    assert Path("comparison/runs/rns-7.json").stat().st_mtime_ns == first
-    runs = pd.read_csv("comparison/runs.csv")
-    assert set(runs["status"]) == {"finished"}
-    assert "have not finished" not in Path("comparison/table.md").read_text()
-    for row in runs.to_dict("records"):
-        alone = run(
-            sampler=row["sampler"], config_dict={**SHORT, **toy, "epochs": 1, "seed": row["seed"]}
-        )
-        assert row["test_ndcg@10"] == alone["test_result"]["ndcg@10"]
-
-
 def test_no_trial_finished(toy, capsys):
     keys = {**SHORT, **toy, "learning_rate": 1e38}
     assert main(["tune", "--sampler=dns", "--params=space.yaml", *arguments(keys)]) == 2
@@ -285,71 +181,6 @@ def test_a_scheduler_ends_hopeless_trials(write_dataset):
     assert stopped["test_ndcg@10"].isna().all()
 
 
-def test_sigkill_and_resume(toy):
-    """The driver killed as hard as can be: what is finished stays, and is not trained again."""
-    keys = {**SHORT, **toy, "epochs": 100, "stopping_step": 1000}
-    Path("space.yaml").write_text("candidate_num: [2, 3, 4, 5]\n")
-    command = ["tune", "--sampler=dns", "--params=space.yaml", *arguments(keys)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if Path("tune/trials.csv").exists() and "finished" in Path("tune/trials.csv").read_text():
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    written = {path: path.stat().st_mtime_ns for path in Path("tune/trials").glob("*.json")}
-    finished = [path for path in written if "test_result" in json.loads(path.read_text())]
-    assert 1 <= len(finished) < 4
-    assert main([*command, "--resume"]) == 0
-    table = trials()
-    assert list(table["candidate_num"]) == [2, 3, 4, 5]
-    assert set(table["status"]) == {"finished"}
-    assert (table["epochs"] == 100).all()
-    for path in finished:
-        assert path.stat().st_mtime_ns == written[path]
-
-
-def test_sigterm_and_resume(toy):
-    """One line, the tables of what is finished, and the rest as if nothing had happened."""
-    keys = {**SHORT, **toy, "epochs": 60, "stopping_step": 1000}
-    command = ["compare", "--samplers=rns dns", "--seeds=2", "--seed=7", *arguments(keys)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
-    with subprocess.Popen(
-        [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert "[1/4] sampler=rns, seed=7: finished" in process.stdout.readline()
-        with pytest.raises(UserError, match="holds a comparison already"):
-            compare("rns")
-        with pytest.raises(UserError, match="another process is at work there"):
-            compare(resume=True)
-        process.terminate()
-        err = process.stderr.read()
-    assert process.returncode == 143
-    assert err.count("\n") == 1
-    assert err.startswith("recbole-hns: terminated; 4 trials, ")
-    assert err.endswith(
-        "; to go on: recbole-hns compare --output=comparison --max_concurrent=1 --resume\n"
-    )
-    assert "runs have not finished" in Path("comparison/table.md").read_text()
-    first = Path("comparison/runs/rns-7.json").stat().st_mtime_ns
-    assert main([*command, "--resume"]) == 0
-    assert Path("comparison/runs/rns-7.json").stat().st_mtime_ns == first
-    interrupted = pd.read_csv("comparison/table.csv")
-    assert main([*command, "--output=whole"]) == 0
-    pd.testing.assert_frame_equal(interrupted, pd.read_csv("whole/table.csv"), check_exact=True)
-
-
 def test_resume_goes_on_with_the_same_sweep_only(toy):
     with pytest.raises(UserError, match="holds no sweep that could be resumed"):
         tune(resume=True)
@@ -363,134 +194,6 @@ def test_resume_goes_on_with_the_same_sweep_only(toy):
         tune(params={"candidate_num": [3]}, resume=True)
 
 
-def test_a_comparison(toy, capsys):
-    keys = {**SHORT, **toy, "epochs": 2}
-    best = {**keys, "model": "BPR", "sampler": "dns_mn", "dns_m": 2, "candidate_num": 9}
-    Path("best.yaml").write_text(yaml.safe_dump(best))
-    shared = arguments({**keys, "seed": 7, "learning_rate": 0.01})
-    command = ["--samplers=rns,ahns:candidate_num=4,dns_mn", "--settings=best.yaml", "--seeds=2"]
-    assert main(["compare", *command, *shared]) == 0
-    out = capsys.readouterr().out
-    page = Path("comparison/table.md").read_text()
-    assert page in out
-    assert "mean and standard deviation of test metrics over 2 runs a sampler, seeds 7 to 8" in page
-    assert r"\begin{tabular}{lrrrrr}" in Path("comparison/table.tex").read_text()
-    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
-    assert list(table.loc["ndcg@10"].index) == ["rns", "ahns", "dns_mn"]
-    runs = pd.read_csv("comparison/runs.csv")
-    settings = {"rns": {}, "ahns": {"candidate_num": 4}, "dns_mn": {"dns_m": 2, "candidate_num": 9}}
-    assert list(zip(runs["sampler"], runs["seed"])) == [(s, i) for s in settings for i in (7, 8)]
-    # each is what run does alone
-    values = []
-    for seed in (7, 8):
-        given = {**keys, **settings["dns_mn"], "seed": seed, "learning_rate": 0.01}
-        values.append(run(sampler="dns_mn", config_dict=given)["test_result"]["ndcg@10"])
-    row = table.loc["ndcg@10", "dns_mn"]
-    assert row["mean"] == pytest.approx(np.mean(values))
-    assert row["std"] == pytest.approx(np.std(values, ddof=1))
-    files = [f"comparison/{name}" for name in runs["result_file"]]
-    assert main(["plot", *files, "--metric=NDCG@10"]) == 0
-    with pytest.raises(UserError, match="holds a comparison already"):
-        compare("rns", output="comparison")
-
-
-def test_a_comparison_with_losses_in_the_specs(toy, capsys):
-    keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss_tau": 0.5}
-    specs = "ssm,dns:loss=softmax,rns,ahns:loss=softmax,loss_tau=0.2"
-    assert main(["compare", f"--samplers={specs}", "--seeds=1", *arguments(keys)]) == 0
-    runs = pd.read_csv("comparison/runs.csv").set_index("sampler")
-    found = {
-        name: read_run(Path("comparison") / file) for name, file in runs["result_file"].items()
-    }
-    assert {name: result.loss for name, result in found.items()} == {
-        "ssm": "softmax",
-        "dns": "softmax",
-        "rns": "bpr",
-        "ahns": "softmax",
-    }
-    # ssm sets its own, rns has none
-    taus = [found[name].config["loss_tau"] for name in ("ssm", "dns", "ahns")]
-    assert taus == [1.0, 0.5, 0.2]
-    # the table tells a loss that is not the sampler's own
-    table = pd.read_csv("comparison/table.csv")
-    rows = ["ssm", "dns:loss=softmax", "rns", "ahns:loss=softmax"]
-    assert list(table["sampler"].unique()) == rows
-
-
-def test_a_comparison_of_losses(toy):
-    keys = {**SHORT, **toy, "seed": 7, "learning_rate": 0.1}
-    keys.update(candidate_num=8, candidate_sharing="batch")
-    Path("best.yaml").write_text("sampler: dns_mn\nloss: psl\npsl_surrogate: atan\ndns_m: 2\n")
-    named = {"softmax": "softmax_positive=True", "psl": "loss_tau=0.2", "sl_at_k": "sl_k=5"}
-    own = {"talos": "talos_k=5", "bsl": "bsl_pooled=True", "hinge": "hinge_margin=2.0"}
-    specs = [f"all:loss={loss},{key}" for loss, key in {**named, **own}.items()]
-    given = f"--samplers=rns dns_mn {' '.join(specs)} all"
-    options = ["--seeds=2", "--settings=best.yaml", *arguments(keys)]
-    assert main(["compare", given, *options]) == 0
-    rows = ["rns", "dns_mn:loss=psl", *specs, "all"]
-    table = pd.read_csv("comparison/table.csv")
-    ndcg = table[table["metric"] == "ndcg@10"].set_index("sampler")
-    assert list(ndcg.index) == rows
-    assert (ndcg["runs"] == 2).all()
-    # every loss learns otherwise, and is paired with the best
-    assert ndcg["mean"].nunique() == len(rows)
-    assert ndcg["p_value"].drop(ndcg["rank"].idxmin()).between(0, 1).all()
-    page = Path("comparison/table.md").read_text()
-    assert all(f"\n| {row} |" in page for row in rows)
-    files = pd.read_csv("comparison/runs.csv")["result_file"][::2]
-    for row, file in zip(rows, files, strict=True):
-        result = read_run(Path("comparison") / file)
-        assert result.loss == (row.partition("loss=")[2].partition(",")[0] or "bpr")
-        assert all(f"{key}={result.config[key]}" in row for key in own_keys(row))
-    assert read_run(Path("comparison/runs/dns_mn-7.json")).config["psl_surrogate"] == "atan"
-
-
-def own_keys(row):
-    return [part.partition("=")[0] for part in row.partition(":")[2].split(",") if part]
-
-
-def test_the_loss_of_a_spec_leaves_what_the_settings_say_of_another(toy):
-    Path("best.yaml").write_text("sampler: dns\nloss: softmax\nsoftmax_positive: true\n")
-    keys = {**SHORT, **toy, "epochs": 1}
-    options = ["--seeds=1", "--settings=best.yaml", *arguments(keys)]
-    assert main(["compare", "--samplers=dns:loss=talos rns", *options]) == 0
-    table = pd.read_csv("comparison/table.csv")
-    assert list(table["sampler"].unique()) == ["dns:loss=talos", "rns"]
-    assert read_run(Path("comparison/runs/dns-2020.json")).loss == "talos"
-
-
-def test_one_loss_of_a_whole_comparison_is_told_under_its_table(toy):
-    keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss": "psl"}
-    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
-    page = Path("comparison/table.md").read_text()
-    assert "\nBPR, loss psl, on " in page
-    assert "\n| rns |" in page
-
-
-def test_a_comparison_of_one_sampler_with_other_settings(toy):
-    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
-    specs = "rns dns dns:candidate_num=2 dns:candidate_num=2,loss=softmax"
-    assert main(["compare", f"--samplers={specs}", "--seeds=1", *arguments(keys)]) == 0
-    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
-    assert list(table.loc["ndcg@10"].index) == specs.split()
-    runs = pd.read_csv("comparison/runs.csv")
-    files = [f"runs/{name}-7.json" for name in ("rns", "dns-2", "dns-3", "dns-4")]
-    assert list(runs["result_file"]) == files
-    for file, spec in zip(files, specs.split()):
-        result = read_run(Path("comparison") / file)
-        assert result.test_result["ndcg@10"] == table.loc[("ndcg@10", spec), "mean"]
-        assert result.loss == ("softmax" if "softmax" in spec else "bpr")
-
-
-def test_a_comparison_of_one_seed(toy):
-    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
-    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
-    page = Path("comparison/table.md").read_text()
-    assert "test metrics of one run a sampler, seed 7. Improvement: of the best over" in page
-    assert "±" not in page
-
-
-#: Arguments, and what the one line holds.
 MISTAKES = {
     "unknown key": ("tune --sampler=dns --params=unknown.yaml", ["dns_m=[1]: no parameter"]),
     "empty list": ("tune --sampler=dns --params=empty.yaml", ["candidate_num=[]: must list"]),
@@ -573,16 +276,6 @@ def test_a_mistake_ends_in_one_line(name, tmp_path, capfd):
     for text in expected:
         assert text in err
     assert set(tmp_path.rglob("*")) == before
-
-
-def test_settings_files_have_to_agree_on_what_is_shared():
-    Path("a.yaml").write_text("sampler: ahns\ndataset: a\n")
-    Path("b.yaml").write_text("sampler: dns\ndataset: b\n")
-    with pytest.raises(UserError, match="dataset=b: another file has a; it must be the same"):
-        compare("ahns dns", settings=["a.yaml", "b.yaml"])
-    Path("b.yaml").write_text("sampler: ahns\n")
-    with pytest.raises(UserError, match="another file has settings of ahns"):
-        compare("ahns dns", settings=["a.yaml", "b.yaml"])
 
 
 def test_an_address_where_something_else_answers(capfd, monkeypatch):

@@ -1,0 +1,157 @@
+"""Comparisons on Ray, in one session that all tests here share."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import SHORT, arguments
+
+from recbole_hns import run
+from recbole_hns.cli import main
+from recbole_hns.errors import UserError
+from recbole_hns.results import read_run
+from recbole_hns.tuning.comparison import compare
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def test_a_comparison(toy, capsys):
+    keys = {**SHORT, **toy, "epochs": 2}
+    best = {**keys, "model": "BPR", "sampler": "dns_mn", "dns_m": 2, "candidate_num": 9}
+    Path("best.yaml").write_text(yaml.safe_dump(best))
+    shared = arguments({**keys, "seed": 7, "learning_rate": 0.01})
+    command = ["--samplers=rns,ahns:candidate_num=4,dns_mn", "--settings=best.yaml", "--seeds=2"]
+    assert main(["compare", *command, *shared]) == 0
+    out = capsys.readouterr().out
+    page = Path("comparison/table.md").read_text()
+    assert page in out
+    assert "mean and standard deviation of test metrics over 2 runs a sampler, seeds 7 to 8" in page
+    assert r"\begin{tabular}{lrrrrr}" in Path("comparison/table.tex").read_text()
+    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
+    assert list(table.loc["ndcg@10"].index) == ["rns", "ahns", "dns_mn"]
+    runs = pd.read_csv("comparison/runs.csv")
+    settings = {"rns": {}, "ahns": {"candidate_num": 4}, "dns_mn": {"dns_m": 2, "candidate_num": 9}}
+    assert list(zip(runs["sampler"], runs["seed"])) == [(s, i) for s in settings for i in (7, 8)]
+    # each is what run does alone
+    values = []
+    for seed in (7, 8):
+        given = {**keys, **settings["dns_mn"], "seed": seed, "learning_rate": 0.01}
+        values.append(run(sampler="dns_mn", config_dict=given)["test_result"]["ndcg@10"])
+    row = table.loc["ndcg@10", "dns_mn"]
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["std"] == pytest.approx(np.std(values, ddof=1))
+    files = [f"comparison/{name}" for name in runs["result_file"]]
+    assert main(["plot", *files, "--metric=NDCG@10"]) == 0
+    with pytest.raises(UserError, match="holds a comparison already"):
+        compare("rns", output="comparison")
+
+
+def test_a_comparison_with_losses_in_the_specs(toy, capsys):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss_tau": 0.5}
+    specs = "ssm,dns:loss=softmax,rns,ahns:loss=softmax,loss_tau=0.2"
+    assert main(["compare", f"--samplers={specs}", "--seeds=1", *arguments(keys)]) == 0
+    runs = pd.read_csv("comparison/runs.csv").set_index("sampler")
+    found = {
+        name: read_run(Path("comparison") / file) for name, file in runs["result_file"].items()
+    }
+    assert {name: result.loss for name, result in found.items()} == {
+        "ssm": "softmax",
+        "dns": "softmax",
+        "rns": "bpr",
+        "ahns": "softmax",
+    }
+    # ssm sets its own, rns has none
+    taus = [found[name].config["loss_tau"] for name in ("ssm", "dns", "ahns")]
+    assert taus == [1.0, 0.5, 0.2]
+    # the table tells a loss that is not the sampler's own
+    table = pd.read_csv("comparison/table.csv")
+    rows = ["ssm", "dns:loss=softmax", "rns", "ahns:loss=softmax"]
+    assert list(table["sampler"].unique()) == rows
+
+
+def test_a_comparison_of_losses(toy):
+    keys = {**SHORT, **toy, "seed": 7, "learning_rate": 0.1}
+    keys.update(candidate_num=8, candidate_sharing="batch")
+    Path("best.yaml").write_text("sampler: dns_mn\nloss: psl\npsl_surrogate: atan\ndns_m: 2\n")
+    named = {"softmax": "softmax_positive=True", "psl": "loss_tau=0.2", "sl_at_k": "sl_k=5"}
+    own = {"talos": "talos_k=5", "bsl": "bsl_pooled=True", "hinge": "hinge_margin=2.0"}
+    specs = [f"all:loss={loss},{key}" for loss, key in {**named, **own}.items()]
+    given = f"--samplers=rns dns_mn {' '.join(specs)} all"
+    options = ["--seeds=2", "--settings=best.yaml", *arguments(keys)]
+    assert main(["compare", given, *options]) == 0
+    rows = ["rns", "dns_mn:loss=psl", *specs, "all"]
+    table = pd.read_csv("comparison/table.csv")
+    ndcg = table[table["metric"] == "ndcg@10"].set_index("sampler")
+    assert list(ndcg.index) == rows
+    assert (ndcg["runs"] == 2).all()
+    # every loss learns otherwise, and is paired with the best
+    assert ndcg["mean"].nunique() == len(rows)
+    assert ndcg["p_value"].drop(ndcg["rank"].idxmin()).between(0, 1).all()
+    page = Path("comparison/table.md").read_text()
+    assert all(f"\n| {row} |" in page for row in rows)
+    files = pd.read_csv("comparison/runs.csv")["result_file"][::2]
+    for row, file in zip(rows, files, strict=True):
+        result = read_run(Path("comparison") / file)
+        assert result.loss == (row.partition("loss=")[2].partition(",")[0] or "bpr")
+        assert all(f"{key}={result.config[key]}" in row for key in own_keys(row))
+    assert read_run(Path("comparison/runs/dns_mn-7.json")).config["psl_surrogate"] == "atan"
+
+
+def own_keys(row):
+    return [part.partition("=")[0] for part in row.partition(":")[2].split(",") if part]
+
+
+def test_the_loss_of_a_spec_leaves_what_the_settings_say_of_another(toy):
+    Path("best.yaml").write_text("sampler: dns\nloss: softmax\nsoftmax_positive: true\n")
+    keys = {**SHORT, **toy, "epochs": 1}
+    options = ["--seeds=1", "--settings=best.yaml", *arguments(keys)]
+    assert main(["compare", "--samplers=dns:loss=talos rns", *options]) == 0
+    table = pd.read_csv("comparison/table.csv")
+    assert list(table["sampler"].unique()) == ["dns:loss=talos", "rns"]
+    assert read_run(Path("comparison/runs/dns-2020.json")).loss == "talos"
+
+
+def test_one_loss_of_a_whole_comparison_is_told_under_its_table(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss": "psl"}
+    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
+    page = Path("comparison/table.md").read_text()
+    assert "\nBPR, loss psl, on " in page
+    assert "\n| rns |" in page
+
+
+def test_a_comparison_of_one_sampler_with_other_settings(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
+    specs = "rns dns dns:candidate_num=2 dns:candidate_num=2,loss=softmax"
+    assert main(["compare", f"--samplers={specs}", "--seeds=1", *arguments(keys)]) == 0
+    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
+    assert list(table.loc["ndcg@10"].index) == specs.split()
+    runs = pd.read_csv("comparison/runs.csv")
+    files = [f"runs/{name}-7.json" for name in ("rns", "dns-2", "dns-3", "dns-4")]
+    assert list(runs["result_file"]) == files
+    for file, spec in zip(files, specs.split()):
+        result = read_run(Path("comparison") / file)
+        assert result.test_result["ndcg@10"] == table.loc[("ndcg@10", spec), "mean"]
+        assert result.loss == ("softmax" if "softmax" in spec else "bpr")
+
+
+def test_a_comparison_of_one_seed(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
+    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
+    page = Path("comparison/table.md").read_text()
+    assert "test metrics of one run a sampler, seed 7. Improvement: of the best over" in page
+    assert "±" not in page
+
+
+#: Arguments, and what the one line holds.
+
+
+def test_settings_files_have_to_agree_on_what_is_shared():
+    Path("a.yaml").write_text("sampler: ahns\ndataset: a\n")
+    Path("b.yaml").write_text("sampler: dns\ndataset: b\n")
+    with pytest.raises(UserError, match="dataset=b: another file has a; it must be the same"):
+        compare("ahns dns", settings=["a.yaml", "b.yaml"])
+    Path("b.yaml").write_text("sampler: ahns\n")
+    with pytest.raises(UserError, match="another file has settings of ahns"):
+        compare("ahns dns", settings=["a.yaml", "b.yaml"])
