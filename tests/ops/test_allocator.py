@@ -11,16 +11,19 @@ import pytest
 import recbole_hns
 
 PROGRAM = """
+import ctypes
 import resource
-import torch
 from recbole_hns.ops.allocator import keep_freed_memory
-torch.set_num_threads(1)
 keep_freed_memory()
-# 64 MiB, more than glibc ever keeps by itself; a few times, as PyTorch asks for some bytes more to
-# align them, so that at first what was freed is too small for the next
-for _ in range(6):
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.malloc.argtypes = [ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
+for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.zeros(2**24)
+    memory = library.malloc(2**26)  # more than glibc ever keeps by itself
+    ctypes.memset(memory, 1, 2**26)
+    library.free(memory)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
