@@ -139,8 +139,7 @@ def ray_session(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        paths = [str(Path(recbole_hns.__file__).parents[1]), str(folder)]
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.setenv("PYTHONPATH", os.pathsep.join([environment()["PYTHONPATH"], str(folder)]))
         # one process: each takes seconds to import what it needs
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
         yield
@@ -149,6 +148,11 @@ def ray_session(tmp_path_factory):
 
 def trials(folder="tune"):
     return pd.read_csv(Path(folder) / "trials.csv")
+
+
+def environment():
+    """The environment of a child process that imports this package wherever it runs."""
+    return {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
 
 
 def arguments(keys):

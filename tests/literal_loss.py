@@ -15,6 +15,9 @@ ANY = st.floats(-20, 20, allow_subnormal=False)
 WEIGHT = st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0])
 SCALE = st.sampled_from([0.0, 0.5, 2.0])
 
+#: A positive's score and its negatives'.
+LARGE = ((1e4, [-1e4, 2e4]), (-1e4, [1e4, 0.0]), (0.0, [0.0]), (1e4, [1e4] * 3))
+
 
 @st.composite
 def parts(draw):
@@ -64,6 +67,13 @@ def assert_is(loss, formula, part):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     if part[2] is not None:
         assert not gradients[1][part[2] == 0].any()
+
+
+def assert_is_finite(loss, pos, neg):
+    """Value and gradients are numbers, for scores of any size."""
+    found, *gradients = value(loss, pos, neg)
+    assert math.isfinite(found)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def assert_has_gradient(loss, formula):

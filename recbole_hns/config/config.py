@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
+from inspect import isclass
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ from recbole_hns.config.known import (
     recbole_keys,
 )
 from recbole_hns.config.yaml_files import YamlLoader, literal, read_config_files, read_yaml
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import LOSSES, loss_class
@@ -285,10 +285,8 @@ def model_class(model: Any) -> type:
     except (ValueError, AttributeError, ImportError):
         import recbole.model.general_recommender as general
 
-        close = difflib.get_close_matches(model.lower(), [n.lower() for n in dir(general)], n=1)
-        names = [name for name in dir(general) if close and name.lower() == close[0]]
-        names = [name for name in names if isinstance(getattr(general, name), type)]
-        hint = f"; did you mean {names[0]}?" if names else f"; it {SUPPORTED}"
+        close = nearest(model, [name for name, each in vars(general).items() if isclass(each)])
+        hint = f"; did you mean {close}?" if close else f"; it {SUPPORTED}"
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
     finally:
         # RecBole's SINE switches it on when imported, which looking for a model may do

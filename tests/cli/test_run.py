@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUIET
+from conftest import QUIET, environment
 
 import recbole_hns
 from recbole_hns import load_data_and_model, run
@@ -303,10 +302,9 @@ def test_sigkill_within_an_epoch_loses_only_that_epoch(toy):
     """The main job, killed as hard as can be; every file is whole and --resume goes on."""
     keys = [f"--{k}={v}".replace(" ", "") for k, v in toy.items()]
     script = [sys.executable, "-m", "recbole_hns", "run", "--state=ERROR", *keys]
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
     process = subprocess.Popen(
         [*script, "--epochs=100000", "--stopping_step=100000", "--sampler=dns"],
-        env=environment,
+        env=environment(),
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
@@ -322,7 +320,7 @@ def test_sigkill_within_an_epoch_loses_only_that_epoch(toy):
     assert last["epoch"] <= content["epochs"][-1]["epoch"] <= last["epoch"] + 1
     epochs = last["epoch"] + 3
     arguments = [f"--resume={checkpoint}", f"--epochs={epochs}", "--show_progress=False"]
-    subprocess.run([*script[:4], *arguments], env=environment, check=True, capture_output=True)
+    subprocess.run([*script[:4], *arguments], env=environment(), check=True, capture_output=True)
     assert [e["epoch"] for e in record()["epochs"]] == list(range(1, epochs + 1))
     assert record()["test_result"]
 

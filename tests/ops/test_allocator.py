@@ -1,14 +1,11 @@
 """Freed memory is kept, in a process of its own."""
 
-import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-import recbole_hns
+from conftest import environment
 
 PROGRAM = """
 import ctypes
@@ -31,11 +28,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's setting")
 @pytest.mark.parametrize("chosen", [{}, {"MALLOC_TRIM_THRESHOLD_": "131072"}])
 def test_freed_memory_is_kept_unless_the_user_chose(chosen):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    environment["PYTHONPATH"] = str(Path(recbole_hns.__file__).parents[1])
+    inherited = {k: v for k, v in environment().items() if not k.startswith("MALLOC_")}
     output = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env={**environment, **chosen},
+        env={**inherited, **chosen},
         capture_output=True,
         text=True,
         check=True,

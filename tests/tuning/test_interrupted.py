@@ -1,7 +1,6 @@
 """Sweeps and comparisons that are interrupted, or whose processes die."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import SHORT, arguments, trials
+from conftest import SHORT, arguments, environment, trials
 
-import recbole_hns
 from recbole_hns import run, tune
 from recbole_hns.cli import main
 from recbole_hns.errors import JobError, UserError
@@ -85,10 +83,9 @@ def test_sigkill_and_resume(toy):
     keys = {**SHORT, **toy, "epochs": 100, "stopping_step": 1000}
     Path("space.yaml").write_text("candidate_num: [2, 3, 4, 5]\n")
     command = ["tune", "--sampler=dns", "--params=space.yaml", *arguments(keys)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
-        env=environment,
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -115,10 +112,9 @@ def test_sigterm_and_resume(toy):
     """One line, the tables of what is finished, and the rest as if nothing had happened."""
     keys = {**SHORT, **toy, "epochs": 60, "stopping_step": 1000}
     command = ["compare", "--samplers=rns dns", "--seeds=2", "--seed=7", *arguments(keys)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
     with subprocess.Popen(
         [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,6 @@
 """Sweeps on Ray, in one session that all tests here share."""
 
 import itertools
-import os
 import socket
 import subprocess
 import sys
@@ -11,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import SHORT, arguments, trials
+from conftest import SHORT, arguments, environment, trials
 from matplotlib import image
 
-import recbole_hns
 from recbole_hns import run, tune
 from recbole_hns.cli import main
 from recbole_hns.errors import UserError
@@ -293,8 +291,7 @@ def test_importing_the_package_imports_no_ray():
         "import recbole_hns, recbole_hns.cli.run, sys; assert 'ray' not in sys.modules; "
         "from recbole_hns import tune; assert 'ray' not in sys.modules"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hns.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
 
 
 def test_help(capsys):
