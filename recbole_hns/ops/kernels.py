@@ -113,7 +113,8 @@ def sparse_adam(
 ) -> None:
     """Adam's step for each of the rows ``ids`` whose gradient is not 0, once for each.
 
-    ``rate`` has the bias correction in it; ``rest`` is 1 - beta. ``seen`` is of False before and after.
+    ``rate`` has the bias correction in it; ``rest1`` and ``rest2`` are 1 - beta. ``seen`` is of
+    False before and after.
     """
     for each in ids:
         g = grad[each]

@@ -44,7 +44,7 @@ class SparseAdam(torch.optim.Adam):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
-        for table, group, ids in self._rows.of(self):
+        for table, grad, group, ids in self._rows.of(self):
             state = self.state[table]
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32)
@@ -54,7 +54,7 @@ class SparseAdam(torch.optim.Adam):
             count = state["step"].item()
             beta1, beta2 = group["betas"]
             rate = group["lr"] * (1 - beta2**count) ** 0.5 / (1 - beta1**count)
-            tensors = table.detach(), table.grad, state["exp_avg"], state["exp_avg_sq"]
+            tensors = table.detach(), grad, state["exp_avg"], state["exp_avg_sq"]
             # taken from 1 here, as the loops' type would leave four digits of it
             numbers = rate, 1 - beta1, 1 - beta2, group["eps"]
             if devices.by_kernel(table):
@@ -94,10 +94,10 @@ class RowwiseAdagrad(torch.optim.Adagrad):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
-        for table, group, ids in self._rows.of(self):
+        for table, grad, group, ids in self._rows.of(self):
             state = self.state[table]
             state["step"] += 1
-            tensors = table.detach(), table.grad, state["sum"]
+            tensors = table.detach(), grad, state["sum"]
             numbers = group["lr"], group["eps"]
             if devices.by_kernel(table):
                 self._rows.call(kernels.rowwise_adagrad, table, tensors, numbers, ids)
@@ -118,8 +118,10 @@ class _Rows:
         self._touched = touched
         self._seen: dict[Tensor, Tensor] = {}
 
-    def of(self, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, dict[str, Any], Tensor]]:
-        """Each table with a gradient, its group and the rows that may have one, some twice."""
+    def of(
+        self, optimizer: torch.optim.Optimizer
+    ) -> list[tuple[Tensor, Tensor, dict[str, Any], Tensor]]:
+        """Each table with a gradient, this, its group and the rows that may have one, also twice."""
         touched, found = self._touched(), []
         for group in optimizer.param_groups:
             for table in group["params"]:
@@ -127,7 +129,7 @@ class _Rows:
                     ids = touched.get(table)
                     if ids is None or len(ids) > len(table):
                         ids = torch.arange(len(table), device=table.device)
-                    found.append((table, group, ids))
+                    found.append((table, table.grad, group, ids))
         return found
 
     def call(
