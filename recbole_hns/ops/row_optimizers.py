@@ -121,7 +121,7 @@ class _Rows:
     def of(
         self, optimizer: torch.optim.Optimizer
     ) -> list[tuple[Tensor, Tensor, dict[str, Any], Tensor]]:
-        """Each table with a gradient, this, its group and the rows that may have one, also twice."""
+        """Each table with a gradient, this, its group and the rows that may have one."""
         touched, found = self._touched(), []
         for group in optimizer.param_groups:
             for table in group["params"]:
