@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_hns.errors import UserError
+from recbole_hns.errors import UserError, nearest
 
 #: The sizes of a hyperparameter, unless it is 0, that can be computed with in single precision:
 #: less, or more, overflows in the middle of a run.
@@ -82,7 +82,11 @@ class Parameter:
         try:
             checked = self._adapter.validate_python(value)
         except ValidationError:
-            raise UserError.of(self.name, value, f"must be {self.allowed}") from None
+            allowed = f"must be {self.allowed}"
+            if get_origin(self.field.annotation) is Literal and isinstance(value, str):
+                close = nearest(value, map(str, get_args(self.field.annotation)))
+                allowed += f"; did you mean {close}?" if close else ""
+            raise UserError.of(self.name, value, allowed) from None
         sized = self._computed_with and isinstance(checked, float) and checked
         if sized and not SMALLEST <= abs(checked) <= LARGEST:
             allowed = f"must be {self.allowed}, of a size from {SMALLEST:g} to {LARGEST:g}"

@@ -87,6 +87,13 @@ def check_optional(values: Mapping[str, Any]) -> None:
             raise UserError.of("clip_grad_norm", clip, "must hold max_norm, and may hold norm_type")
         if min(clip.values()) <= 0:
             raise UserError.of("clip_grad_norm", clip, "max_norm and norm_type must be > 0")
+    learner, decay = values.get("learner"), values.get("weight_decay")
+    if learner in ("sparse_adam", "rowwise_adagrad") and decay:
+        allowed = (
+            f"must be 0 with learner={learner}, which leaves rows that a batch does not have as "
+            "they are; set reg_weight, of models that have it, or learner=adam"
+        )
+        raise UserError.of("weight_decay", decay, allowed)
     if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
         raise UserError.of("log_wandb", True, "needs wandb: pip install wandb")
     state = values.get("state")

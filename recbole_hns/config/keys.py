@@ -78,7 +78,11 @@ TABLE = (
     Key("seed", Annotated[int, Field(ge=0, lt=2**32)]),
     Key("epochs", PositiveInt, resumable=True, searchable=True),
     Key("train_batch_size", BatchSize, searchable=True),
-    Key("learner", Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"], searchable=True),
+    Key(
+        "learner",
+        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam", "rowwise_adagrad"],
+        searchable=True,
+    ),
     Key("learning_rate", Annotated[float, Field(gt=0)], searchable=True),
     Key("lr_decay", Annotated[float, Field(gt=0, le=1)], searchable=True),
     Key("lr_decay_step", PositiveInt, searchable=True),

@@ -98,6 +98,14 @@ class ModelAdapter:
         """The parts of the loss that an epoch trains with; default all."""
         return losses
 
+    def touched_rows(self) -> Mapping[Tensor, Tensor]:
+        """Rows of tables that the last step may have gradients in; default unknown, which is all.
+
+        Returns:
+            ``{table: ids}``, ids as often as the step looked them up.
+        """
+        return {}
+
     def encode(self, layers: bool = False) -> AbstractContextManager[Any]:
         """Encode users and items once for all that happens inside the context.
 

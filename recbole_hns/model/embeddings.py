@@ -254,6 +254,11 @@ class LeafTables:
                 grad.index_fill_(0, ids, 0.0)
         return self._tables
 
+    def touched_rows(self) -> dict[Tensor, Tensor]:
+        """:attr:`touched` by table; nothing if it is unknown."""
+        touched = self.touched or ()
+        return dict(zip(self._tables, touched, strict=False))
+
     def as_layers(self) -> EncodedLayers:
         """The tables as one layer."""
         users, items = self.cleared()

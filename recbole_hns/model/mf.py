@@ -48,6 +48,10 @@ class MFAdapter(EmbeddingAdapter):
         """What is learned."""
         return self.model.user_embedding.weight, self.model.item_embedding.weight
 
+    def touched_rows(self) -> dict[Tensor, Tensor]:
+        """Those of the batch and its negatives, where no others can have a gradient."""
+        return self._leaves.touched_rows()
+
     @contextmanager
     def encode(self, layers: bool = False) -> Iterator[Any]:
         """The two tables, without a copy."""

@@ -99,6 +99,62 @@ def clear_rows(table: Any, ids: Any) -> None:
 
 
 @_compiled()
+def sparse_adam(
+    table: Any,
+    grad: Any,
+    first: Any,
+    second: Any,
+    rate: Any,
+    rest1: Any,
+    rest2: Any,
+    eps: Any,
+    ids: Any,
+    seen: Any,
+) -> None:
+    """Adam's step for each of the rows ``ids`` whose gradient is not 0, once for each.
+
+    ``rate`` has the bias correction in it; ``rest1`` and ``rest2`` are 1 - beta. ``seen`` is of
+    False before and after.
+    """
+    for each in ids:
+        g = grad[each]
+        if seen[each] or not g.any():
+            continue
+        seen[each] = True
+        row, m, v = table[each], first[each], second[each]
+        for k in range(len(row)):
+            m[k] += (g[k] - m[k]) * rest1
+            v[k] += (g[k] * g[k] - v[k]) * rest2
+            row[k] -= rate * m[k] / (np.sqrt(v[k]) + eps)
+    for each in ids:
+        seen[each] = False
+
+
+@_compiled()
+def rowwise_adagrad(
+    table: Any, grad: Any, total: Any, rate: Any, eps: Any, ids: Any, seen: Any
+) -> None:
+    """A step of Adagrad with a number a row, ``total``, for each of the rows ``ids``, once."""
+    none = np.zeros(1, table.dtype)[0]
+    dim = none + np.float32(table.shape[1])
+    for each in ids:
+        if seen[each]:
+            continue
+        seen[each] = True
+        row, g, squares = table[each], grad[each], none
+        for k in range(len(g)):
+            squares += g[k] * g[k]
+        if squares == none:
+            continue
+        total[each] += squares / dim
+        factor = rate / (np.sqrt(total[each]) + eps)
+        for k in range(len(row)):
+            row[k] -= factor * g[k]
+    for each in ids:
+        seen[each] = False
+
+
+@_compiled()
 def highest_columns(scores: Any, maximum: Any, num: Any, columns: Any) -> None:
     """Write the columns of the ``num[b]`` highest scores of each row to ``columns[b, :num[b]]``.
 

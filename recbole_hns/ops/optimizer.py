@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from recbole_hns.ops.row_optimizers import RowwiseAdagrad
+
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """``optimizer.load_state_dict`` that refuses a state from which no step could be made.
@@ -33,10 +35,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     left = {k: v for k, v in fresh.state[example].items() if isinstance(v, torch.Tensor)}
     counts = [key for key, value in left.items() if not value.dim()]
     for parameter, own in optimizer.state.items():
+        shape, stride = parameter.shape, parameter.stride()
+        if isinstance(optimizer, RowwiseAdagrad) and optimizer.has_row_state(parameter):
+            shape, stride = parameter.shape[:1], (1,)
         expected = {
-            key: (parameter.shape, parameter.stride(), parameter.dtype)
-            if value.dim()
-            else (value.shape, (), value.dtype)
+            key: (shape, stride, parameter.dtype) if value.dim() else (value.shape, (), value.dtype)
             for key, value in left.items()
         }
         if {key: (v.shape, v.stride(), v.dtype) for key, v in own.items()} != expected:

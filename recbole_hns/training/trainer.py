@@ -31,6 +31,7 @@ from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.predicted import PREDICT_PAIRS
 from recbole_hns.ops.allocator import keep_freed_memory
 from recbole_hns.ops.optimizer import load_optimizer
+from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.results import RunRecord
 from recbole_hns.sampler import HardNegativeSampler
 from recbole_hns.training.checkpoint import (
@@ -145,8 +146,19 @@ class HardNegativeTrainer(Trainer):
                 group = {"params": list(part.parameters()), "lr": part.own_learning_rate}
                 groups.append({**group, "weight_decay": 0.0})
         groups.insert(0, {"params": common, "weight_decay": decay})
-        # RecBole warns of two kinds of L2, also where both were asked for, if it is told of them
-        optimizer = super()._build_optimizer(**{"params": groups, **kwargs, "weight_decay": 0.0})
+        learner = kwargs.get("learner", self.learner)
+        if learner in ROW_OPTIMIZERS:
+            modules = self.model.modules()
+            tables = [m.weight for m in modules if isinstance(m, torch.nn.Embedding)]
+            # the adapter is made later
+            optimizer = ROW_OPTIMIZERS[learner](
+                groups, self.learning_rate, tables, lambda: self.adapter.touched_rows()
+            )
+        else:
+            # RecBole warns of two kinds of L2, also where both were asked for, if told of them
+            optimizer = super()._build_optimizer(
+                **{"params": groups, **kwargs, "weight_decay": 0.0}
+            )
         self._first_rates = [group["lr"] for group in optimizer.param_groups]
         # the same update in one pass over the parameters, which is half an epoch of MF otherwise
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):

@@ -221,7 +221,10 @@ MISTAKES = {
         ["protocol=valid needs a training, a validation and a test part", "protocol=paper"],
     ),
     "packaged": ("--config_files=paper/ahns/none.yaml", ["paper/ahns/none.yaml: cannot be read"]),
-    "learner": ("--learner=sparse_adam", ["learner=sparse_adam: must be adam or"]),
+    "learner": (
+        "--learner=sparse_adm",
+        ["learner=sparse_adm: must be adam or", "did you mean sparse_adam?"],
+    ),
     "N is huge": (
         "--candidate_num=1000000000000",
         ["must be an integer > 0 and <= 1000000"],
