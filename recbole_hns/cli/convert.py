@@ -75,9 +75,10 @@ Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NA
 adjacency and csv may be compressed by gzip.
 
 A split that is ready is kept, but for the part of the training part that becomes the validation
-part, rounded; of csv rounded down, but at least one interaction of a user, as IR-Benchmark does. mat and csv of one file are split at random: a fifth of each user's interactions, rounded, is
-the test part. Of a pair that is there twice the first is kept, and it is no test pair if it was
-trained with. A user with one interaction has it in the training part.
+part: a tenth of each user's interactions, rounded, or, of csv, rounded down to at least one, as
+IR-Benchmark has it. mat and csv of one file are split at random: a fifth of each user's
+interactions, rounded, is the test part. Of a pair that is there twice the first is kept, and it is
+no test pair if it was trained with. A user with one interaction has it in the training part.
 
 Options, with their defaults and what is allowed:
 
