@@ -21,6 +21,9 @@ ROWS = {
     | {"aobpr", "warp", "pris", "adasir", "kernel"},
 }
 
+#: The losses of the SL@K paper's rows, on each of its models.
+LOSSES = {"softmax", "psl", "bsl", "sl_at_k"}
+
 
 def config(file):
     return Config(config_file_list=[file.rpartition("/")[0] + "/common.yaml", file])
@@ -31,8 +34,7 @@ def test_a_file_has_its_data_set_and_its_sampler_with_all_settings_in_use(file):
     _, paper, name = file.split("/")
     found = config(file)
     assert name.startswith(f"{found['dataset']}-")
-    assert found["sampler"] in ROWS[paper, found["dataset"]]
-    assert found["protocol"] == "paper"
+    assert found["protocol"] == ("valid" if paper == "sl_at_k" else "paper")
     assert not found.unused_keys()
     # what all share is in one place
     assert not set(read_yaml(properties_path(file))) & set(
@@ -47,6 +49,14 @@ def test_every_row_is_there(paper, dataset):
     assert {each["sampler"] for each in found} == ROWS[paper, dataset]
     powers = sorted(each["ahns_p"] for each in found if each["sampler"] == "ahns")
     assert powers == ([-2, -1] if paper == "ahns" else [])
+
+
+@pytest.mark.parametrize(("prefix", "model"), [("mf", "BPR"), ("lightgcn", "LightGCN")])
+def test_every_loss_is_there(prefix, model):
+    start = f"paper/sl_at_k/gowalla-ir-{prefix}-"
+    found = [config(file) for file in FILES if file.startswith(start)]
+    assert {each["loss"] for each in found} == LOSSES
+    assert {each["model"] for each in found} == {model}
 
 
 def test_the_published_settings():
