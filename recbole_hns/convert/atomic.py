@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_hns.convert import PARTS
 from recbole_hns.convert.interactions import Interactions
-from recbole_hns.convert.split import PARTS
 
 #: Interactions that are turned into text at once.
 CHUNK = 2**18
