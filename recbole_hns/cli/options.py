@@ -117,7 +117,7 @@ class Command(click.Command):
         """The options of each group with default, meaning and what is allowed, then the rest."""
         for title, group in self._groups.items():
             with formatter.section(title):
-                formatter.write_dl([described(option) for option in group.values()], col_max=34)
+                formatter.write_dl([_flag(one) or described(one) for one in group.values()], 34)
         if self._more is not None:
             formatter.write(f"\n{self._more(None)}\n")
 
@@ -208,14 +208,18 @@ def refuse_misspelt(keys: Mapping[str, str], known: Options) -> None:
 def described(option: Parameter) -> tuple[str, str]:
     """An option with its default, and what it means and allows."""
     value = option.default
-    if option.field.annotation is bool and value is False:
-        return f"--{option.name}", option.description
     if value is None:
         value = "unset"
     elif isinstance(value, list):
         value = ",".join(map(str, value))
-    meaning = f"{option.description}; " if option.description else ""
-    return f"--{option.name}={value}", f"{meaning}{option.allowed}"
+    # of text nothing is to be said
+    allowed = "" if option.allowed.startswith("a string") else option.allowed
+    return f"--{option.name}={value}", "; ".join(filter(None, (option.description, allowed)))
+
+
+def _flag(option: Parameter) -> tuple[str, str] | None:
+    """An option of a command that needs no value; a key of the config does."""
+    return (f"--{option.name}", option.description) if option.field.annotation is bool else None
 
 
 def option_help(known: Options) -> str:
