@@ -119,12 +119,8 @@ def more_help(name: str | None) -> str:
     """
     if name is not None:
         return _help_of(name)
-    defaults = {
-        **read_yaml(recbole_folder() / "properties" / "overall.yaml"),
-        **read_yaml(recbole_folder() / "properties" / "model" / "LightGCN.yaml"),
-        **read_yaml(properties_path("overall.yaml")),
-    }
-    parts = [f"{title}:\n{option_help(_keys(group, defaults))}" for title, group in FIRST.items()]
+    values = defaults()
+    parts = [f"{title}:\n{option_help(_keys(group, values))}" for title, group in FIRST.items()]
     for kind, plural, order in (("sampler", "Samplers", SAMPLERS), ("loss", "Losses", LOSSES)):
         summaries = dict(listed(kind).summaries)
         groups = {
@@ -136,6 +132,16 @@ def more_help(name: str | None) -> str:
                 lines = [f"  {name:<11} {summary}" for name, summary in group.items()]
                 parts.append("\n".join([f"{plural}{title and ', '}{title}:", *lines]))
     return "\n\n".join(parts)
+
+
+def defaults() -> dict[str, Any]:
+    """What runs have unless it is given; of the keys of models, what most of them have."""
+    properties = recbole_folder() / "properties"
+    paths = properties / "overall.yaml", properties / "model" / "LightGCN.yaml"
+    found: dict[str, Any] = {}
+    for path in (*paths, properties_path("overall.yaml")):
+        found.update(read_yaml(path))
+    return found
 
 
 def _keys(group: Mapping[str, str], defaults: Mapping[str, Any]) -> Options:
