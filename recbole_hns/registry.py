@@ -84,8 +84,11 @@ def listed(kind: str) -> Listed:
                 continue
             for each in node.body:
                 # as `Declared` takes them
-                declares = isinstance(each, ast.AnnAssign) and each.value is not None
-                if declares and not ast.unparse(each.annotation).startswith("ClassVar"):
+                if (
+                    isinstance(each, ast.AnnAssign)
+                    and each.value is not None
+                    and not ast.unparse(each.annotation).startswith("ClassVar")
+                ):
                     keys.add(ast.unparse(each.target))
             for decorator in node.decorator_list:
                 match decorator:

@@ -112,7 +112,12 @@ sys.exit(cli.main(["run", *sys.argv[2:]]))
     ("grows", "saved", "state", "told"),
     [
         ("saved/log", False, "INFO", ".log: cannot be written (File too large)"),
-        ("saved/log_tensorboard", False, "ERROR", "log_tensorboard: cannot be written (File too large)"),
+        (
+            "saved/log_tensorboard",
+            False,
+            "ERROR",
+            "log_tensorboard: cannot be written (File too large)",
+        ),
         # the smaller of the two, whose records grow
         ("saved", True, "ERROR", "cannot be written (File too large)"),
     ],

@@ -93,13 +93,14 @@ def _measure(files: Sequence[str], given: Mapping[str, str], values: Mapping[str
     # PyTorch and RecBole take seconds to import
     from recbole_hns.benchmark.entries import entries
     from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
+    from recbole_hns.benchmark.training import threads
     from recbole_hns.benchmark.until import Target
 
     target = Target.parse(values["until"]) if values["until"] is not None else None
     if target and values["startup"]:
         raise UserError.of("startup", True, "cannot go with --until")
     output = writable_directory("output", values["output"]).resolve()
-    with tempfile.TemporaryDirectory() as folder, _threads(values["threads"]):
+    with tempfile.TemporaryDirectory() as folder, threads(values["threads"]):
         keys = _config_keys(files, given, Path(folder))
         if target:
             keys.update(target.config_keys())
@@ -215,19 +216,6 @@ def _tell_unused(found: Sequence[Entry]) -> None:
             reasons = {keys[key] for keys in unused}
             reason = reasons.pop() if len(reasons) == 1 else "has no effect with these samplers"
             print(f"{key} {reason}", file=sys.stderr)
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -25,7 +25,10 @@ def writer_beside(logger: logging.Logger) -> SummaryWriter:
     for handler in reversed(logger.handlers):
         if isinstance(handler, logging.FileHandler):
             file = Path(handler.baseFilename)
-            return SummaryWriter(file.parents[2] / "log_tensorboard" / file.stem)
+            # log/MODEL/NAME.log; others' files lie elsewhere
+            log = file.parent.parent
+            if log.name == "log":
+                return SummaryWriter(log.parent / "log_tensorboard" / file.stem)
     return SummaryWriter(Path("log_tensorboard") / f"model-{get_local_time()}")
 
 

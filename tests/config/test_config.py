@@ -13,7 +13,6 @@ from recbole_hns.config import Config
 from recbole_hns.config.yaml_files import literal, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
-from recbole_hns.loss.registry import LOSSES
 from recbole_hns.sampler.registry import SAMPLERS
 
 
