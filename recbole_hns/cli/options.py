@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,6 +224,8 @@ def _flag(option: Parameter) -> tuple[str, str] | None:
 
 def option_help(known: Options) -> str:
     """Options as :func:`described`, each on lines of its own."""
+    if not known:
+        return "  none"
     formatter = click.HelpFormatter(width=100)
     with formatter.indentation():
         formatter.write_dl([described(option) for option in known.values()], col_max=34)
@@ -266,7 +268,7 @@ def _once(key: str, texts: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(quiet: bool) -> Any:
+def _quiet(quiet: bool) -> Iterator[None]:
     if not quiet:
         yield
         return

@@ -184,7 +184,7 @@ def _components(name: str) -> Sequence[Any]:
 def _component_help(cls: Any) -> str:
     default = getattr(cls, "default_loss", "bpr")
     note = "" if default == "bpr" else f"\n\nIts loss is {default} by default."
-    keys = option_help(cls.hyperparameters) or "  none"
+    keys = option_help(cls.hyperparameters)
     return f"{cls.kind.capitalize()} {cls.name}: {inspect.getdoc(cls)}{note}\n\nKeys:\n{keys}"
 
 
