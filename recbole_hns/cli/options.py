@@ -237,7 +237,8 @@ def _declared(option: Parameter) -> click.Option:
     # one that is given twice is told
     flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
     return click.Option(
-        [f"--{option.name}"],
+        # with dashes too, as other programs have them
+        [option.name, *{f"--{option.name}", f"--{option.name.replace('_', '-')}"}],
         type=click.UNPROCESSED,
         multiple=True,
         **(flag if option.field.annotation is bool else {}),
