@@ -123,7 +123,7 @@ class Command(click.Command):
 
     def _show_help(self, ctx: click.Context, name: str) -> None:
         if name != ALL and self._more is None:
-            raise UserError(f"--help={name}: this command has no help of a name; leave it out")
+            raise UserError.of("help", name, "this command has no help of a name; leave it out")
         shown = ctx.get_help() if name == ALL or self._more is None else self._more(name)
         click.echo(shown)
         ctx.exit()
