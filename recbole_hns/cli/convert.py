@@ -76,9 +76,10 @@ adjacency and csv may be compressed by gzip. Each is read from
   --input=FILE                             one file, of mat and csv
 
 A split that is ready is kept, but for the part of the training part that becomes the validation
-part. mat and csv of one file are split at random: a fifth of each user's interactions, rounded, is
-the test part. Of a pair that is there twice the first is kept, and it is no test pair if it was
-trained with. A user with one interaction has it in the training part.
+part: a tenth of each user's interactions, rounded, or, of csv, rounded down to at least one, as
+IR-Benchmark has it. mat and csv of one file are split at random: a fifth of each user's
+interactions, rounded, is the test part. Of a pair that is there twice the first is kept, and it is
+no test pair if it was trained with. A user with one interaction has it in the training part.
 """
 
 #: What each format is read from: one file, or those of a ready split.
@@ -109,7 +110,9 @@ def run(given: Given) -> None:
         interactions = _read(values)
         low = _drop_low(interactions, values["min_rating"])
         repeats = interactions.drop_repeats()
-        part = split(interactions, values["validation"], values["seed"])
+        # IR-Benchmark's protocol, for splits in its format
+        at_least_one = values["format"] == "csv" and values["train"] is not None
+        part = split(interactions, values["validation"], values["seed"], at_least_one)
         _check_parts(part, values)
         paths = write_parts(interactions, part, folder, folder.name)
     print(tabulate(**_counts(interactions, part), intfmt=","))

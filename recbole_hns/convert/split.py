@@ -12,7 +12,9 @@ from recbole_hns.convert.interactions import Interactions, some_users_each
 TEST_SHARE = 0.2
 
 
-def split(interactions: Interactions, validation: float, seed: int) -> NDArray[np.int8]:
+def split(
+    interactions: Interactions, validation: float, seed: int, at_least_one: bool = False
+) -> NDArray[np.int8]:
     """Give every interaction a part.
 
     Args:
@@ -20,6 +22,8 @@ def split(interactions: Interactions, validation: float, seed: int) -> NDArray[n
         validation: fraction of each user's training part that becomes the validation part; 0 if
             they have one.
         seed: of the draws.
+        at_least_one: how a user's number of validation interactions is rounded, as in
+            :func:`held_out`.
 
     Returns:
         ``[n]``, int8: its part's index in :data:`PARTS`.
@@ -33,13 +37,13 @@ def split(interactions: Interactions, validation: float, seed: int) -> NDArray[n
         part[:] = interactions.part
     if validation:
         train = np.flatnonzero(part == PARTS.index("train"))
-        chosen = held_out(user[train], validation, random)
+        chosen = held_out(user[train], validation, random, at_least_one)
         part[train[chosen]] = PARTS.index("valid")
     return part
 
 
 def held_out(
-    user: NDArray[np.int32], share: float, random: np.random.Generator
+    user: NDArray[np.int32], share: float, random: np.random.Generator, at_least_one: bool = False
 ) -> NDArray[np.bool_]:
     """Draw a fraction of each user's interactions, rounded (a half upwards), but never all of them.
 
@@ -47,12 +51,16 @@ def held_out(
         user: ``[n]``, codes.
         share: in [0, 1).
         random: what the draws come from.
+        at_least_one: round down instead, but to no less than one, as IR-Benchmark's program does.
 
     Returns:
         ``[n]``: whether the interaction was drawn.
     """
     count = np.bincount(user)
-    wanted = np.minimum(np.floor(share * count + 0.5).astype(np.int64), np.maximum(count - 1, 0))
+    wanted = np.floor(share * count + (0 if at_least_one else 0.5)).astype(np.int64)
+    if at_least_one:
+        wanted = np.maximum(wanted, 1)
+    wanted = np.minimum(wanted, np.maximum(count - 1, 0))
     drawn = np.zeros(len(user), dtype=np.bool_)
     for rows in some_users_each(user):
         # by user, and at random within one
