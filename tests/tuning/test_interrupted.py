@@ -59,8 +59,8 @@ def test_ray_failing_as_a_whole_leaves_what_is_finished(toy, capsys, monkeypatch
         assert main(command) == 1
     out, err = capsys.readouterr()
     assert "3 of 4 runs have not finished." in out
-    assert err.startswith("[1/4] sampler=rns, seed=7: finished")
-    assert err.count("\n") == 2
+    assert "[1/4] sampler=rns, seed=7: finished" in err
+    assert "Traceback" not in err
     assert "raylet, has died; 4 trials, 1 finished, 3 waiting, in " in err
     resume = "recbole-hns compare --output=comparison --max_concurrent=1 --resume"
     assert err.endswith(f"; to go on: {resume}\n")
@@ -121,7 +121,9 @@ def test_sigterm_and_resume(toy):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "[1/4] sampler=rns, seed=7: finished" in process.stderr.readline()
+        # on a busy machine there is a line of what is waited for before
+        told = iter(process.stderr.readline, "")
+        assert any("[1/4] sampler=rns, seed=7: finished" in line for line in told)
         with pytest.raises(UserError, match="holds a comparison already"):
             compare("rns")
         with pytest.raises(UserError, match="another process is at work there"):
