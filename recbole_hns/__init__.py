@@ -14,6 +14,7 @@ from recbole_hns.batch import Batch, Candidates, Negatives, Scores, Selection  #
 from recbole_hns.errors import UserError  # noqa: E402
 from recbole_hns.loss import Loss, register_loss  # noqa: E402
 from recbole_hns.quick_start import load_data_and_model, run  # noqa: E402
+from recbole_hns.recommendation import RunResult, load  # noqa: E402
 from recbole_hns.sampler import HardNegativeSampler, register_sampler  # noqa: E402
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "HardNegativeSampler",
     "Loss",
     "Negatives",
+    "RunResult",
     "Scores",
     "Selection",
     "UserError",
+    "load",
     "load_data_and_model",
     "register_loss",
     "register_sampler",
