@@ -155,8 +155,9 @@ def train_and_test(
                 )
                 trainer.write_test_result(test_result)
 
-    logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
-    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    if test_result is not None:
+        logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
+        logger.info(set_color("test result", "yellow") + f": {test_result}")
     logger.info("\n" + result_table(best_valid_result, test_result, config["protocol"]))
     checkpoint, record = None, None
     if saved:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataloader import AbstractDataLoader
 
-    Loaders = tuple[AbstractDataLoader, AbstractDataLoader | None, AbstractDataLoader | None]
+    Loaders = tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]
 
 
 class Split(NamedTuple):

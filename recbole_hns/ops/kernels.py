@@ -277,19 +277,6 @@ def _more(values: Any, threshold: Any) -> Any:
 
 
 @_compiled()
-def _holds(numbers: Any, start: int, end: int, number: int) -> bool:
-    """Whether ``numbers[start:end]``, which ascend, hold a number."""
-    low, high = start, end
-    while low < high:
-        middle = (low + high) // 2
-        if numbers[middle] < number:
-            low = middle + 1
-        else:
-            high = middle
-    return low < end and numbers[low] == number
-
-
-@_compiled()
 def _place(pair: Any, shift: Any) -> Any:
     """The bit of a pair's number: its hash's first 64 - ``shift`` bits, or itself with shift 0."""
     return np.uint64(pair) * GOLDEN >> shift if shift else np.uint64(pair)

@@ -95,11 +95,11 @@ class Lists:
         user, item = (np.asarray(feat[field]) for field in fields)
         return UsedItems(user, item, self.user_num, self.item_num)
 
-    def untrained(self, users: Ids) -> int:
-        """How many of the users have no interaction in the training part."""
+    def untrained(self, users: Ids | None = None) -> int:
+        """How many of the users, default all, have no interaction in the training part."""
         trained = np.zeros(self.user_num, dtype=bool)
         trained[self._train.inter_feat[self._dataset.uid_field].numpy()] = True
-        return int(np.count_nonzero(~trained[users]))
+        return int(np.count_nonzero(~(trained[1:] if users is None else trained[users])))
 
     def of_users(
         self, users: Ids, k: int, keep_known: bool = False, show_progress: bool = False

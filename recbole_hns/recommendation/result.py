@@ -95,9 +95,7 @@ class RunResult(dict[str, Any]):
         """Lists of items by internal ids, a part of the users at a time."""
         return Lists(self._trained)
 
-    def recommend(
-        self, users: Any = None, k: int = 10, keep_known: bool = False
-    ) -> pd.DataFrame:
+    def recommend(self, users: Any = None, k: int = 10, keep_known: bool = False) -> pd.DataFrame:
         """The items with the highest scores for each user.
 
         Args:

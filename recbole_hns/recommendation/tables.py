@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from recbole_hns.errors import UserError
@@ -88,7 +87,9 @@ def as_tables(parts: Iterable[Ranked], dataset: Dataset, head: str) -> Iterator[
     schema = table_schema(head)
     for part in parts:
         columns = [heads.take(part.of), items.take(part.item), part.rank, part.score]
-        columns = [pa.array(column, kind) for column, kind in zip(columns, schema.types)]
+        columns = [
+            pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
+        ]
         yield pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -215,9 +216,14 @@ def _parquet(file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.Table]
 
 @contextmanager
 def _csv(file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.Table], object]]:
-    options = pyarrow.csv.WriteOptions(quoting_style="needed")
-    with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
-        yield writer.write_table
+    file.write(",".join(schema.names).encode() + b"\n")
+
+    def add(table: pa.Table) -> None:
+        # pyarrow's writer would put every name in quotes
+        text = table.to_pandas().to_csv(index=False, header=False, lineterminator="\n")
+        file.write(text.encode())
+
+    yield add
 
 
 @contextmanager

@@ -231,7 +231,7 @@ def _splits(job: Job) -> Iterator[tuple[int, Split]]:
         copied = copy.copy(dataset)
         copied.config = config
         split = split_dataset(config, copied)
-        if not len(split.valid):
+        if split.valid is None or not len(split.valid):
             raise UserError.of("dataset", config["dataset"], "its validation part is empty")
         # what only the data show to be a mistake is reported before Ray starts
         data_loaders(config, split)
