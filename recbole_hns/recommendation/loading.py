@@ -105,28 +105,37 @@ def checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> 
             allowed = f"is not one of this package's; give the {axis} beside the checkpoint to "
             raise UserError.of(axis, recorded[axis], f"{allowed}trust it")
     named = {key: values.pop(key, None) for key in ("model", "sampler", "loss")}
-    named["model"] = _model(named["model"], given)
+    named["model"] = _model(recorded.get("model"), given.get("model"))
     return Config(**named, config_dict=values)
 
 
-def _model(name: Any, given: Mapping[str, Any]) -> Any:
+def _model(recorded: Any, given: Any) -> Any:
     """The model as a config takes it.
 
+    Args:
+        recorded: its name in the checkpoint.
+        given: a name, ``package.module:Class`` or a class; None if it is not given.
+
     Raises:
-        UserError: for a class of the user's own that is not given.
+        UserError: for a class of the user's own that is not given, or another than the
+            checkpoint's.
     """
-    if "model" in given:
-        named = isinstance(name, str) and ":" in name
-        return find_class("model", name, {}, AbstractRecommender) if named else name
-    try:
-        model_class(name)
-    except UserError:
-        allowed = (
-            "is not one of RecBole's; give its class beside the checkpoint, model=CLASS in Python, "
-            "--model=package.module:Class"
-        )
-        raise UserError.of("model", name, allowed) from None
-    return name
+    if given is None:
+        try:
+            model_class(recorded)
+        except UserError:
+            allowed = (
+                "is not one of RecBole's; give its class beside the checkpoint, model=CLASS in "
+                "Python, --model=package.module:Class"
+            )
+            raise UserError.of("model", recorded, allowed) from None
+        return recorded
+    if isinstance(given, str) and ":" in given:
+        given = find_class("model", given, {}, AbstractRecommender)
+    name = given.__name__ if isinstance(given, type) else given
+    if name != recorded:
+        raise UserError.of("model", name, f"the checkpoint is of {recorded}")
+    return given
 
 
 def restore(

@@ -190,6 +190,8 @@ def _check(
     shapes = [user_vectors.shape, item_vectors.shape, known_offset.shape, fold_in.shape]
     if shapes != [(users, dim), (items, dim), (users + 1,), (dim, dim)]:
         raise ValueError("its arrays do not fit its users and items")
+    if any(numbers.dtype.kind not in "iu" for numbers in (known_offset, known_item)):
+        raise ValueError("its known items are no whole numbers")
     whole = known_offset[:1].tolist() == [0] and known_offset[-1:].tolist() == [len(known_item)]
     if not whole or (len(known_item) and not 0 <= known_item.min() <= known_item.max() < items):
         raise ValueError("its known items are not those of its users")

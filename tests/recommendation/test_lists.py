@@ -26,7 +26,14 @@ NAMES = [f"{model}-{keys.get('similarity', 'inner')}" for model, keys in MODELS]
 
 
 def trained(toy, model="BPR", **keys):
-    keys = {**QUIET, **toy, "epochs": 1, "embedding_size": 8, "topk": 5, "valid_metric": "MRR@5"} | keys
+    keys = {
+        **QUIET,
+        **toy,
+        "epochs": 1,
+        "embedding_size": 8,
+        "topk": 5,
+        "valid_metric": "MRR@5",
+    } | keys
     return run(model, config_dict=keys, saved=False)
 
 
@@ -124,7 +131,9 @@ def test_blocks_and_parts_change_nothing(toy, monkeypatch):
     found = by_head(parts)
     for u, entries in expected.items():
         assert [item for item, _ in found[u]] == [item for item, _ in entries]
-        np.testing.assert_allclose(*([s for _, s in each] for each in (found[u], entries)), rtol=1e-5)
+        np.testing.assert_allclose(
+            *([s for _, s in each] for each in (found[u], entries)), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("model", ["BPR", "ConvNCF"])
