@@ -25,7 +25,7 @@ from recbole_hns.serving.recommender import ARRAYS, FORMAT
 RIDGE = 0.1
 
 #: Of the HNSW index: neighbours of an item, and how many are looked at to build and to search it.
-NEIGHBOURS, BUILD, SEARCH = 32, 200, 128
+NEIGHBOURS, BUILD, SEARCH = 32, 200, 256
 
 
 def export(

@@ -82,7 +82,7 @@ def test_an_index_finds_what_is_best(toy):
     export(result.checkpoint, "served", index=True)
     index = faiss.read_index("served/items.faiss")
     users, items = (np.load(f"served/{side}_vectors.npy") for side in ("user", "item"))
-    assert (index.ntotal, index.hnsw.efSearch) == (40, 128)
+    assert (index.ntotal, index.hnsw.efSearch) == (40, 256)
     scores, rows = index.search(users, 5)
     np.testing.assert_array_equal(rows, np.argsort(-(users @ items.T), axis=1)[:, :5])
     np.testing.assert_allclose(scores, -np.sort(-(users @ items.T), axis=1)[:, :5], rtol=1e-5)
