@@ -15,7 +15,8 @@ from selection import select
 from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 
-from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.cli import run_command
+from recbole_hns.cli.options import Command, Given, options
 from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
 from recbole_hns.protocol import Protocol
@@ -46,40 +47,28 @@ OPTIONS = options(
     output=(str, Field("alternatives", min_length=1, description="directory for the result file")),
 )
 
-USAGE = """\
-usage: python experiments/alternatives.py [--model=als|ease] [--KEY=VALUE ...]
-
-Fit a model to the training part for every combination of the values given, such as
---alpha=3,10 --regularization=10,30, and select by NDCG@20 on the validation part. Writes
-MODEL-DATASET.json and prints the selected one as a row of Markdown. One thread is used.
-
+HELP = """\
+Fit a model to the training part for every combination of the values given, such as --alpha=3,10
+--regularization=10,30, and select by NDCG@20 on the validation part. Writes MODEL-DATASET.json and
+prints the selected one as a row of Markdown. One thread is used.
 """
 
 METRICS = ("Recall@20", "NDCG@20", "Recall@50", "NDCG@50")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Fit, select, test and report; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE + "\n".join(map(option_help, (OPTIONS, *GRIDS.values()))))
-        return 0
-    try:
-        given = parse(arguments)
-        values = typed(given, OPTIONS | GRIDS["als"] | GRIDS["ease"])
-        own = GRIDS[values["model"]]
-        for name in given.keys() - OPTIONS.keys() - own.keys():
-            allowed = f"no option of model={values['model']}, whose are {', '.join(own)}"
-            raise UserError.of(name, given[name], allowed)
-        output = writable_directory("output", values["output"])
-        with threadpool_limits(1):
-            report = select(values, {name: values[name] for name in own})
-    except UserError as error:
-        print(f"alternatives: error: {error}", file=sys.stderr)
-        return 2
+def run(given: Given) -> None:
+    """Fit, select, test and report."""
+    values = given.values
+    own = GRIDS[values["model"]]
+    for name in given.named - OPTIONS.keys() - own.keys():
+        allowed = f"no option of model={values['model']}, whose are {', '.join(own)}"
+        raise UserError.of(name, values[name], allowed)
+    output = writable_directory("output", values["output"])
+    with threadpool_limits(1):
+        report = select(values, {name: values[name] for name in own})
     path = output / f"{report['model']}-{report['dataset']}.json"
     replace_file(path, lambda file: file.write(json.dumps(report, indent=1).encode() + b"\n"))
     print(f"\n{markdown(report)}\n\nresult file: {path}")
-    return 0
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -101,6 +90,20 @@ def markdown(report: Mapping[str, Any]) -> str:
     }
     table = tabulate([row], headers="keys", tablefmt="pipe", disable_numparse=True)
     return f"{table}\n\n{report['note']}" if "note" in report else table
+
+
+COMMAND = Command(
+    "alternatives",
+    run,
+    "[--OPTION=VALUE ...]",
+    HELP,
+    {"Options": OPTIONS, "Of --model=als": GRIDS["als"], "Of --model=ease": GRIDS["ease"]},
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    return run_command(COMMAND, list(arguments), "alternatives")
 
 
 if __name__ == "__main__":

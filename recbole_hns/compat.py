@@ -1,8 +1,8 @@
 """RecBole 1.2.1 made to work with today's libraries.
 
 What newer releases took away is listed here, each with the versions it concerns. Names are put back
-only where they are missing; the rest changes RecBole in this process. ``import recbole_hns`` calls
-:func:`mend` once; doing so again changes nothing.
+only where they are missing; the rest changes RecBole in this process. Importing this module calls
+:func:`mend`, and what uses RecBole in this package imports it; calling it again changes nothing.
 
 ==================  =====================================================================
 NumPy >= 2          ``np.float_``, ``np.complex_``, ``np.unicode_`` are gone;
@@ -188,3 +188,6 @@ def decoded(value: Any) -> Any:
         parts = tuple(value[key].cpu().numpy() for key in ("data", "indices", "indptr"))
         return sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
     return value
+
+
+mend()

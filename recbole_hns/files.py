@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,8 +12,6 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import torch
 import yaml
 
 from recbole_hns.errors import UserError
@@ -36,9 +35,9 @@ def properties_path(name: str) -> Path:
 def plain(value: Any) -> Any:
     """``value`` with NumPy scalars, enums, devices and the like as Python's plain types."""
     # an exact type: np.float64 is a float, and some enums are strings
-    if value is None or type(value) in (bool, int, float, str) or isinstance(value, torch.Tensor):
+    if value is None or type(value) in (bool, int, float, str) or is_a(value, "torch", "Tensor"):
         return value
-    if isinstance(value, np.generic):
+    if is_a(value, "numpy", "generic"):
         return value.item()
     if isinstance(value, Mapping):
         return {plain(key): plain(item) for key, item in value.items()}
@@ -47,6 +46,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return str(value)
+
+
+def is_a(value: Any, library: str, name: str) -> bool:
+    """Whether ``value`` is of a library's class, which is not imported for that.
+
+    PyTorch takes seconds to import; who has not imported it has no tensors.
+    """
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, getattr(module, name))
 
 
 def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:

@@ -20,12 +20,12 @@ from typing import (
     get_type_hints,
 )
 
-import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from recbole_hns.errors import UserError, nearest
+from recbole_hns.files import is_a
 
 #: The sizes of a hyperparameter, unless it is 0, that can be computed with in single precision:
 #: less, or more, overflows in the middle of a run.
@@ -77,7 +77,7 @@ class Parameter:
         """
         if isinstance(value, tuple):  # as 5,10 on the command line reads
             value = list(value)
-        if isinstance(value, np.generic):
+        if is_a(value, "numpy", "generic"):
             value = value.item()
         try:
             checked = self._adapter.validate_python(value)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from logging import Handler, getLogger
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole.utils import init_logger, init_seed, set_color
+from recbole.utils import init_seed, set_color
 from tabulate import tabulate
 
 from recbole_hns.config import Config, given_keys
-from recbole_hns.config.description import in_full, in_short
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
-from recbole_hns.files import cannot_be_written, writable_directory
+from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.protocol import Protocol, protocol_note
 from recbole_hns.recommendation import (
@@ -34,6 +30,7 @@ from recbole_hns.recommendation import (
 )
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.training.checkpoint import load_checkpoint
+from recbole_hns.training.log import only_in_file, start_log
 from recbole_hns.training.tensorboard import closing, told_in_one_line
 from recbole_hns.training.trainer import EpochEnd, HardNegativeTrainer
 
@@ -41,9 +38,6 @@ if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
 
     from recbole_hns.data.dataset import Dataset
-
-#: The logger's handlers of the run before.
-_handlers: list[Handler] = []
 
 
 def run(
@@ -57,6 +51,7 @@ def run(
     command_line: Mapping[str, str] | None = None,
     loss: str | type[Loss] | None = None,
     callbacks: Sequence[Callable[[EpochEnd], object]] = (),
+    report: Callable[[str], object] | None = None,
 ) -> RunResult:
     """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
 
@@ -72,6 +67,7 @@ def run(
         loss: loss name, ``package.module:Class`` or class; default the sampler's.
         callbacks: each called at the end of every epoch, after its evaluation, with the trainer and
             the epoch's record.
+        report: is given the result table; default: the terminal has it at the end of the log.
 
     Returns:
         RecBole's dictionary, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``
@@ -89,10 +85,7 @@ def run(
     init_seed(config["seed"], config["reproducibility"])
     if saved:
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
-    # where RecBole writes, whatever checkpoint_dir is
-    writable_directory("log", "log")
-    writable_directory("log_tensorboard", "log_tensorboard")
-    _init_logger(config)
+    start_log(config)
     logger = getLogger()
     note = protocol_note(config["protocol"], config["eval_step"] > 0)
     if note is not None:
@@ -105,7 +98,9 @@ def run(
     data = create_dataset(config)
     logger.info(data)
     loaders = data_preparation(config, data)
-    return train_and_test(config, loaders, saved, resume, callbacks=callbacks, dataset=data)
+    return train_and_test(
+        config, loaders, saved, resume, callbacks=callbacks, report=report, dataset=data
+    )
 
 
 def train_and_test(
@@ -115,6 +110,7 @@ def train_and_test(
     resume: str | os.PathLike[str] | None = None,
     result_file: Path | None = None,
     callbacks: Sequence[Callable[[EpochEnd], object]] = (),
+    report: Callable[[str], object] | None = None,
     dataset: Dataset | None = None,
 ) -> RunResult:
     """The second half of :func:`run`, on data that is already prepared.
@@ -127,6 +123,7 @@ def train_and_test(
         result_file: where to write the result file, alone, the best parameters being kept in
             memory; default beside a checkpoint in ``checkpoint_dir``.
         callbacks: as in :func:`run`.
+        report: as in :func:`run`.
         dataset: the whole data set, which a result without its files needs for its lists.
 
     Returns:
@@ -158,7 +155,13 @@ def train_and_test(
     if test_result is not None:
         logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
-    logger.info("\n" + result_table(best_valid_result, test_result, config["protocol"]))
+    table = result_table(best_valid_result, test_result, config["protocol"])
+    if report is None:
+        logger.info("\n" + table)
+    else:
+        # not on the terminal twice
+        only_in_file("\n" + table)
+        report(table)
     checkpoint, record = None, None
     if saved:
         record = trainer.record.path.absolute()
@@ -211,7 +214,7 @@ def load_data_and_model(
     """
     given = given_keys(sampler=sampler, loss=loss)
     config, state = read_checkpoint(model_file, given, "model_file")
-    _init_logger(config)
+    start_log(config, to_file=False)
     return restore(config, state, model_file, "model_file")
 
 
@@ -263,46 +266,3 @@ def _shows_progress(config: Config) -> bool:
     if "show_progress" in config.external_config_dict:
         return config["show_progress"]
     return config["show_progress"] and sys.stderr.isatty()
-
-
-def _init_logger(config: Config) -> None:
-    """RecBole's logger with a file for this run, also where the process had a run before.
-
-    The config comes first, in short, and in full in the file.
-    """
-    root = getLogger()
-    for handler in _handlers:
-        root.removeHandler(handler)
-        with suppress(OSError):  # what is left of a log that could not be written
-            handler.close()
-    others = root.handlers[:]
-    root.handlers.clear()
-    streams = sys.stdout, sys.stderr
-    init_logger(config)
-    # colorama wraps them anew each time, which some hundred runs in a process are too many for
-    sys.stdout, sys.stderr = streams
-    _handlers[:] = root.handlers
-    root.handlers[:0] = others
-    root.info(in_short(config))
-    for handler in _handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handleError = partial(_tell, handler)  # type: ignore[method-assign]
-            if root.isEnabledFor(logging.INFO):
-                handler.handle(_record(in_full(config)))
-
-
-def _record(message: str) -> logging.LogRecord:
-    return logging.makeLogRecord(
-        {"name": "root", "levelno": logging.INFO, "levelname": "INFO", "msg": message}
-    )
-
-
-def _tell(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """End a run whose log cannot be written; logging would print a traceback for every line."""
-    error = sys.exc_info()[1]
-    if not isinstance(error, OSError):
-        return logging.Handler.handleError(handler, record)
-    getLogger().removeHandler(handler)
-    with suppress(OSError):
-        handler.close()
-    raise cannot_be_written(handler.baseFilename, error) from None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from recbole_hns.errors import UserError, nearest
 
@@ -53,3 +56,43 @@ def find_class(key: str, name: Any, classes: Mapping[str, Any], base: type) -> A
     if not (inspect.isclass(cls) and issubclass(cls, base)) or cls is base:
         raise UserError.of(key, name, f"must be a subclass of {base.__name__}")
     return cls
+
+
+class Listed(NamedTuple):
+    """What the files of samplers, or of losses, say without being imported.
+
+    Attributes:
+        summaries: the first line of each class's docstring by its registered name.
+        keys: the names of all hyperparameters, those of base classes too.
+    """
+
+    summaries: dict[str, str]
+    keys: frozenset[str]
+
+
+@functools.cache
+def listed(kind: str) -> Listed:
+    """Read the files of this package's samplers or losses; importing them takes seconds.
+
+    Args:
+        kind: ``sampler`` or ``loss``.
+    """
+    summaries, keys = {}, set()
+    for path in sorted((Path(__file__).parent / kind).glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for each in node.body:
+                # as `Declared` takes them
+                if (
+                    isinstance(each, ast.AnnAssign)
+                    and each.value is not None
+                    and not ast.unparse(each.annotation).startswith("ClassVar")
+                ):
+                    keys.add(ast.unparse(each.target))
+            for decorator in node.decorator_list:
+                match decorator:
+                    case ast.Call(ast.Name("register_sampler" | "register_loss"), [name]):
+                        summary = (ast.get_docstring(node) or node.name).splitlines()[0]
+                        summaries[ast.literal_eval(name)] = summary
+    return Listed(summaries, frozenset(keys))

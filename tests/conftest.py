@@ -48,7 +48,7 @@ def log_level():
 
 @pytest.fixture(autouse=True)
 def in_tmp_path(tmp_path, monkeypatch):
-    """Runs leave log/, log_tensorboard/ and saved/ where they are started."""
+    """Runs leave saved/ where they are started."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     np.random.seed(0)

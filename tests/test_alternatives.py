@@ -183,7 +183,7 @@ def test_als_solves_its_least_squares(split):
         (["--alpha=0"], "alpha=0: must be a number > 0"),
         (["--factors=8,x"], "factors=8,x: must be an integer > 0"),
         (["--model=svd"], "model=svd: must be als or ease"),
-        (["--model=ease", "--alpha=1"], "alpha=1: no option of model=ease"),
+        (["--model=ease", "--alpha=1"], "alpha=1.0: no option of model=ease"),
         (["--reg_weigth=1"], "reg_weigth=1: no such option; did you mean --reg_weight?"),
         (["--dataset=absent"], "dataset=absent: "),
         (["--output=dataset/split/split.train.inter"], "output=dataset/split/split.train.inter: "),

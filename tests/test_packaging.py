@@ -5,6 +5,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -51,3 +52,19 @@ def test_uv_overrides_the_same(current):
     assert set(overridden) == DIFFERENT - {"setuptools"}
     for name, specifier in overridden.items():
         assert current[name] == specifier
+
+
+def test_there_is_one_candidate_of_ray_where_pip_resolves_it():
+    """With a range pip downloads each of its wheels, of some 60 MB, before it takes RecBole's."""
+    text = (ROOT / "pyproject.toml").read_text()
+    assert "\"ray[tune]==2.6.3; python_version < '3.12'\"" in text
+
+
+def test_the_citation_has_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert str(citation["version"]) == version.group(1)
+
+
+def test_type_checkers_are_told_that_there_are_types():
+    assert (ROOT / "recbole_hns" / "py.typed").is_file()

@@ -26,7 +26,7 @@ def test_paper_selects_by_what_it_tests(mode, write_split, capsys):
     shown = capsys.readouterr().err
     assert shown.count(PAPER_NOTE) == 2
     assert "metric         test\n" in shown
-    (log,) = Path("log/BPR").glob("*.log")
+    (log,) = Path("saved/log/BPR").glob("*.log")
     assert log.read_text().count(PAPER_NOTE) == 2
 
 

@@ -111,8 +111,13 @@ sys.exit(cli.main(["run", *sys.argv[2:]]))
 @pytest.mark.parametrize(
     ("grows", "saved", "state", "told"),
     [
-        ("log", False, "INFO", ".log: cannot be written (File too large)"),
-        ("log_tensorboard", False, "ERROR", "log_tensorboard: cannot be written (File too large)"),
+        ("saved/log", False, "INFO", ".log: cannot be written (File too large)"),
+        (
+            "saved/log_tensorboard",
+            False,
+            "ERROR",
+            "log_tensorboard: cannot be written (File too large)",
+        ),
         # the smaller of the two, whose records grow
         ("saved", True, "ERROR", "cannot be written (File too large)"),
     ],
@@ -160,11 +165,11 @@ def test_a_full_disk_in_another_library_is_told_in_one_line(toy, monkeypatch, ca
 
 def logged(capfd, **keys):
     """What a run writes to the terminal and into its log file."""
-    for path in Path("log").rglob("*.log"):
+    for path in Path("saved/log").rglob("*.log"):
         path.unlink()
     capfd.readouterr()
     run(config_dict={"epochs": 1, "embedding_size": 4, **keys})
-    (path,) = Path("log").rglob("*.log")
+    (path,) = Path("saved/log").rglob("*.log")
     return capfd.readouterr().err, path.read_text()
 
 

@@ -6,7 +6,8 @@ import copy
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +143,15 @@ def clock(device: torch.device) -> Callable[[], float]:
         return time.perf_counter()
 
     return now
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Have PyTorch use so many threads within; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

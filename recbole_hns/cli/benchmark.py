@@ -8,32 +8,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import Field, PositiveInt
 
-from recbole_hns.benchmark.entries import Entry, entries
-from recbole_hns.benchmark.report import (
-    curves_table,
-    environment,
-    markdown,
-    startup_table,
-    timing_table,
-    until_table,
-    write_csv,
-)
-from recbole_hns.benchmark.startup import time_starts
-from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
-from recbole_hns.benchmark.timing import copy_rate, time_epochs
-from recbole_hns.benchmark.training import warm_up_process
-from recbole_hns.benchmark.until import Target, train_until
-from recbole_hns.cli.options import option_help, options, parse, take
-from recbole_hns.config import DEFAULTS, given_keys
+from recbole_hns.cli.options import Command, Given, options, refuse_misspelt
+from recbole_hns.config import DEFAULTS
 from recbole_hns.config.keys import forced
-from recbole_hns.data.preparation import create_dataset
+from recbole_hns.config.known import check_early
+from recbole_hns.config.specs import parse_specs
 from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
+
+if TYPE_CHECKING:
+    from recbole_hns.benchmark.entries import Entry
+    from recbole_hns.benchmark.until import Target
 
 OPTIONS = options(
     samplers=(
@@ -70,18 +59,16 @@ OPTIONS = options(
     output=(str, Field("benchmark", min_length=1, description="directory for the files")),
 )
 
-USAGE = """\
-usage: recbole-hns benchmark [--model={model}] [--dataset={dataset} | --synthetic=U,I,N]
-                             [--until=METRIC:VALUE | --startup=true] [--KEY=VALUE ...]
-
+HELP = """\
 Measure what training with samplers costs, beside RecBole's own training, in one run, from the
 same seed. Three measurements, each with its table as .md and .csv:
 
+\b
   benchmark  seconds per training epoch: the median of --rounds epochs after a warm-up, one epoch
              of each in turn; peak memory of preparing and training; the seconds of each stage,
              and of scoring the embeddings read per second, beside the device's copy rate
   until      with --until: training seconds, epochs and evaluation seconds to a value of validation
-  startup    with --startup=true: seconds from a new process to its first training step
+  startup    with --startup: seconds from a new process to its first training step
 
 Peak memory is the increase over what was in use before the data loaders are made, until the end of
 the warm-up epoch: what PyTorch allocates on a GPU, elsewhere the resident set of the process. A GPU
@@ -90,25 +77,31 @@ is waited for at the ends of what is timed; this command has not been run on one
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=200
 ahns:candidate_num=32". Specs are separated by spaces or commas. --KEY=VALUE is any key of RecBole's
 or of the samplers', for all that have it; so is --config_files="A B", YAML files.
-
-Options, with their defaults and what is allowed:
-
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the benchmark and write its files; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
-        return 0
-    given = parse(arguments)
-    values = take(given, OPTIONS)
+def run(given: Given) -> None:
+    """Run the benchmark and write its files."""
+    keys, values = dict(given.keys), given.values
+    files = keys.pop("config_files", "").split()
+    refuse_misspelt(keys, OPTIONS)
+    check_early(files, keys, parse_specs("samplers", values["samplers"]))
+    _measure(files, keys, values)
+
+
+def _measure(files: Sequence[str], given: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    # PyTorch and RecBole take seconds to import
+    from recbole_hns.benchmark.entries import entries
+    from recbole_hns.benchmark.synthetic import Sizes, write_synthetic
+    from recbole_hns.benchmark.training import threads
+    from recbole_hns.benchmark.until import Target
+
     target = Target.parse(values["until"]) if values["until"] is not None else None
     if target and values["startup"]:
         raise UserError.of("startup", True, "cannot go with --until")
     output = writable_directory("output", values["output"]).resolve()
-    with tempfile.TemporaryDirectory() as folder, _threads(values["threads"]):
-        keys = _config_keys(given, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, threads(values["threads"]):
+        keys = _config_keys(files, given, Path(folder))
         if target:
             keys.update(target.config_keys())
         sizes = None
@@ -130,10 +123,14 @@ def main(arguments: Sequence[str]) -> int:
             else:
                 page = _benchmark(found, values["rounds"], output)
     print(page)
-    return 0
 
 
 def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
+    from recbole_hns.benchmark.report import environment, timing_table
+    from recbole_hns.benchmark.timing import copy_rate, time_epochs
+    from recbole_hns.benchmark.training import warm_up_process
+    from recbole_hns.data.preparation import create_dataset
+
     warm_up_process(found[0].config)
     dataset = create_dataset(found[0].config)
     timings = time_epochs(found, dataset, rounds)
@@ -151,6 +148,11 @@ def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
 
 
 def _until(found: Sequence[Entry], target: Target, max_seconds: float, output: Path) -> str:
+    from recbole_hns.benchmark.report import curves_table, environment, until_table, write_csv
+    from recbole_hns.benchmark.training import warm_up_process
+    from recbole_hns.benchmark.until import train_until
+    from recbole_hns.data.preparation import create_dataset
+
     warm_up_process(found[0].config)
     dataset = create_dataset(found[0].config)
     curves = train_until(found, dataset, target, max_seconds)
@@ -172,6 +174,9 @@ def _until(found: Sequence[Entry], target: Target, max_seconds: float, output: P
 def _startup(
     found: Sequence[Entry], keys: Mapping[str, Any], rounds: int, folder: Path, output: Path
 ) -> str:
+    from recbole_hns.benchmark.report import environment, startup_table
+    from recbole_hns.benchmark.startup import time_starts
+
     starts = time_starts(found, keys, rounds, folder)
     facts = {**environment(found[0].config), "rounds": rounds}
     title = "Seconds from a new process to its first training step"
@@ -180,6 +185,8 @@ def _startup(
 
 def _write(name: str, title: str, facts: Mapping[str, Any], table: Any, output: Path) -> str:
     """Write the table; returns the page, with a line that names the files."""
+    from recbole_hns.benchmark.report import markdown, write_csv
+
     page = markdown(title, facts, table)
     write_csv(table, output / f"{name}.csv", facts)
     replace_file(output / f"{name}.md", lambda file: file.write(page.encode()))
@@ -187,9 +194,10 @@ def _write(name: str, title: str, facts: Mapping[str, Any], table: Any, output: 
     return f"{page}\nfiles in {output}: {', '.join(written)}"
 
 
-def _config_keys(given: dict[str, str], folder: Path) -> dict[str, Any]:
+def _config_keys(files: Sequence[str], given: Mapping[str, str], folder: Path) -> dict[str, Any]:
     """The config keys of all entries, with paths that hold in any working directory."""
-    files = given.pop("config_files", "").split()
+    from recbole_hns.config import given_keys
+
     keys = given_keys(files, None, given)
     # each entry names its own
     keys.pop("sampler", None)
@@ -211,17 +219,6 @@ def _tell_unused(found: Sequence[Entry]) -> None:
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def _working_in(folder: str) -> Iterator[None]:
     """Work in another directory, where RecBole's trainers leave TensorBoard files."""
     before = os.getcwd()
@@ -230,3 +227,14 @@ def _working_in(folder: str) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+COMMAND = Command(
+    "benchmark",
+    run,
+    "[--model={model}] [--dataset={dataset} | --synthetic=U,I,N] "
+    "[--until=METRIC:VALUE | --startup] [--KEY=VALUE ...]".format(**DEFAULTS),
+    HELP,
+    {"Options": OPTIONS},
+    takes_keys=True,
+)

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from recbole_hns.cli.options import option_help, options, parse, take
+from recbole_hns.cli.options import Command, Given, options, refuse_misspelt
 from recbole_hns.cli.tune import RESOURCES, exit_status
 from recbole_hns.config import DEFAULTS
-from recbole_hns.tuning.cluster import Resources
-from recbole_hns.tuning.comparison import SAMPLERS, SEEDS, compare
+from recbole_hns.config.known import check_early
+from recbole_hns.config.specs import parse_specs
+from recbole_hns.tuning import SAMPLERS, SEEDS
 
-OPTIONS = {
-    **options(
-        samplers=(
-            str,
-            Field(SAMPLERS, min_length=1, description="specs, see above"),
-        ),
-        seeds=(
-            PositiveInt,
-            Field(SEEDS, description="runs of each, from the config's seed upwards"),
-        ),
-        settings=(
-            str,
-            Field("", description="YAML files of one sampler each, such as best.yaml of a sweep"),
-        ),
-        output=(str, Field("comparison", min_length=1, description="directory for the files")),
-        resume=(bool, Field(False, description="go on with the comparison in --output")),
+OPTIONS = options(
+    samplers=(str, Field(SAMPLERS, min_length=1, description="specs, see above")),
+    seeds=(
+        PositiveInt,
+        Field(SEEDS, description="runs of each, from the config's seed upwards"),
     ),
-    **RESOURCES,
-}
+    settings=(
+        str,
+        Field("", description="YAML files of one sampler each, such as best.yaml of a sweep"),
+    ),
+    output=(str, Field("comparison", min_length=1, description="directory for the files")),
+    resume=(bool, Field(False, description="go on with the comparison in --output")),
+)
 
-USAGE = """\
-usage: recbole-hns compare [--model={model}] [--dataset={dataset}] [--samplers=A,B,C] [--seeds=5]
-                           [--settings="A.yaml B.yaml"] [--KEY=VALUE ...]
-
+HELP = """\
 Train and test samplers with several seeds, as trials on Ray, and write a table of the test metrics
 as table.md, .csv and .tex: mean and standard deviation, the best in bold, the second underlined,
 the improvement of the best over the second and the p-value of a paired t-test between them, and a
@@ -50,33 +41,43 @@ by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any 
 the samplers' or the losses', for all that have it; so is --config_files="A B", YAML files. A spec
 goes over --KEY=VALUE, that over --settings, that over --config_files. A sampler may be there
 several times with other settings, such as --samplers="all:loss=softmax all:loss=psl,loss_tau=0.05".
-
-Options, with their defaults and what is allowed:
-
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Run the comparison; returns the exit status, 1 if no run finished."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE.format(**DEFAULTS) + option_help(OPTIONS))
-        return 0
-    given = parse(arguments, flags=("resume",))
-    unnamed = {"samplers", "seeds"} - set(given)
-    values = take(given, OPTIONS)
+    keys, values = dict(given.keys), dict(given.values)
+    files, settings = keys.pop("config_files", "").split(), values.pop("settings").split()
+    refuse_misspelt(keys, OPTIONS | RESOURCES)
     if values["resume"]:
         # what the comparison was started with, not the defaults
-        values.update(dict.fromkeys(unnamed))
+        values.update(dict.fromkeys({"samplers", "seeds"} - given.named))
+    elif not settings:
+        check_early(files, keys, parse_specs("samplers", values["samplers"]))
+
+    # PyTorch, RecBole and Ray take seconds to import
+    from recbole_hns.tuning.cluster import Resources
+    from recbole_hns.tuning.comparison import compare
+
     resources = Resources(**{key: values.pop(key) for key in RESOURCES})
-    named: Any = {key: given.pop(key, None) for key in ("model", "dataset")}
-    files = given.pop("config_files", "").split()
-    settings = values.pop("settings").split()
+    named: Any = {key: keys.pop(key, None) for key in ("model", "dataset")}
     results = compare(
         **named,
         **values,
         config_file_list=files,
         settings=settings,
         resources=resources,
-        command_line=given,
+        command_line=keys,
     )
     return exit_status(results)
+
+
+COMMAND = Command(
+    "compare",
+    run,
+    "[--model={model}] [--dataset={dataset}] [--samplers=A,B,C] [--seeds=5] "
+    '[--settings="A.yaml B.yaml"] [--KEY=VALUE ...]'.format(**DEFAULTS),
+    HELP,
+    {"Options": OPTIONS, "What trials may use": RESOURCES},
+    takes_keys=True,
+)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
-from tabulate import tabulate
 
-from recbole_hns.cli.options import option_help, options, parse, typed
-from recbole_hns.convert.atomic import write_parts
-from recbole_hns.convert.interactions import Interactions
-from recbole_hns.convert.readers import COLUMN_OPTIONS, read_adjacency, read_csv, read_mat
-from recbole_hns.convert.split import PARTS, split
+from recbole_hns.cli.options import Command, Given, options
+from recbole_hns.convert import COLUMN_OPTIONS, PARTS
 from recbole_hns.errors import UserError
 from recbole_hns.files import new_directory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from recbole_hns.convert.interactions import Interactions
 
 COLUMN = "name of the column of {}, in the header of csv, where it is not understood"
 
@@ -55,14 +55,11 @@ OPTIONS = options(
     ),
 )
 
-USAGE = """\
-usage: recbole-hns convert --format=adjacency|csv --train=FILE [--valid=FILE] --test=FILE
-                           --output=dataset/NAME
-       recbole-hns convert --format=mat|csv --input=FILE --output=dataset/NAME
-
+HELP = """\
 Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NAME.test.inter, which
---dataset=NAME then reads. Formats:
+--dataset=NAME then reads. --format is one of
 
+\b
   adjacency  lines "user item item ...", whole numbers, in a file for each part
   mat        MATLAB sparse matrix named data, users x items
   csv        lines of columns, separated by tabs, commas, semicolons, :: or spaces. A header says
@@ -72,15 +69,16 @@ Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NA
              of a ready split have the same columns; where two are all, other names in the header
              are user and item, in this order
 
-adjacency and csv may be compressed by gzip.
+adjacency and csv may be compressed by gzip. Each is read from
+
+\b
+  --train=FILE [--valid=FILE] --test=FILE  a ready split, of adjacency and csv
+  --input=FILE                             one file, of mat and csv
 
 A split that is ready is kept, but for the part of the training part that becomes the validation
 part. mat and csv of one file are split at random: a fifth of each user's interactions, rounded, is
 the test part. Of a pair that is there twice the first is kept, and it is no test pair if it was
 trained with. A user with one interaction has it in the training part.
-
-Options, with their defaults and what is allowed:
-
 """
 
 #: What each format is read from: one file, or those of a ready split.
@@ -88,22 +86,25 @@ ONE, READY = "--input=FILE", "--train=FILE and --test=FILE, with --valid=FILE wh
 SOURCES = {"adjacency": (READY,), "mat": (ONE,), "csv": (ONE, READY)}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Convert; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE + option_help(OPTIONS))
-        return 0
-    given = parse(arguments)
-    values = typed(given, OPTIONS)
+def run(given: Given) -> None:
+    """Convert."""
+    values = dict(given.values)
     _check_given(values)
     if values["valid"] is not None:
-        if "validation" in given:
+        if "validation" in given.named:
             allowed = f"leave it out; the validation part is valid={values['valid']}"
             raise UserError.of("validation", values["validation"], allowed)
         values["validation"] = 0
     if Path(values["output"]).name == "ml-100k":
         allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
         raise UserError.of("output", values["output"], allowed)
+    # NumPy and SciPy take a while to import
+    import numpy as np
+    from tabulate import tabulate
+
+    from recbole_hns.convert.atomic import write_parts
+    from recbole_hns.convert.split import split
+
     with new_directory("output", values["output"]) as folder:
         interactions = _read(values)
         low = _drop_low(interactions, values["min_rating"])
@@ -126,7 +127,6 @@ def main(arguments: Sequence[str]) -> int:
         if only:
             print(f"{what} without a training interaction: {only:,}")
     print(f"files in {values['output']}: {', '.join(path.name for path in paths)}")
-    return 0
 
 
 def _check_given(values: Mapping[str, Any]) -> None:
@@ -150,6 +150,8 @@ def _check_given(values: Mapping[str, Any]) -> None:
 
 
 def _read(values: Mapping[str, Any]) -> Interactions:
+    from recbole_hns.convert.readers import read_adjacency, read_csv, read_mat
+
     paths = {key: values[key] for key in (*PARTS, "input") if values[key] is not None}
     if values["format"] == "adjacency":
         return read_adjacency(paths)
@@ -188,6 +190,8 @@ def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:
 
 def _counts(interactions: Interactions, part: NDArray[np.int8]) -> dict[str, Any]:
     """Users, items and interactions of every part and of all."""
+    import numpy as np
+
     chosen = {name: part == place for place, name in enumerate(PARTS)}
     chosen["all"] = np.ones(len(part), dtype=np.bool_)
     rows = [
@@ -200,3 +204,6 @@ def _counts(interactions: Interactions, part: NDArray[np.int8]) -> dict[str, Any
         for name, mask in chosen.items()
     ]
     return {"tabular_data": rows, "headers": ["part", "users", "items", "interactions"]}
+
+
+COMMAND = Command("convert", run, "[--OPTION=VALUE ...]", HELP, {"Options": OPTIONS})

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
-from recbole_hns.cli.options import option_help, options, parse, typed
-from recbole_hns.cli.recommend import LOADING, given_only
-from recbole_hns.recommendation.export import export
+from recbole_hns.cli.options import Command, Given, options
+from recbole_hns.cli.recommend import CHECKPOINT, LOADING, needed
 
 OPTIONS = {
+    **CHECKPOINT,
     **options(
-        checkpoint=(str, Field("", description="of the model; needed")),
-        output=(str, Field("", description="directory, new or empty; needed")),
+        output=(str | None, Field(None, description="directory, new or empty; needed")),
         index=(bool, Field(False, description="add an HNSW index of the items; needs faiss")),
     ),
-    **LOADING,
 }
 
-USAGE = """\
-usage: recbole-hns export --checkpoint=F --output=DIR [--index]
+HELP = """\
+Write what serves a model: vectors of users and items, their names, what each user knows, and a
+model card.
 
-Write the vectors of users and items, their names, what each user knows, and a model card, for
-recbole_hns.serving.Recommender, which needs NumPy and pyarrow only, or for a system of your own.
-
-Options, with their defaults and what is allowed:
-
+recbole_hns.serving.Recommender reads it with NumPy and pyarrow only; so can a system of your own.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the directory; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE + option_help(OPTIONS))
-        return 0
-    values = typed(parse(arguments, flags=("index",)), OPTIONS)
-    print(export(**given_only(values, "checkpoint", "output")))
-    return 0
+def run(given: Given) -> None:
+    """Write the directory."""
+    values = needed(given, "checkpoint", "output")
+
+    # PyTorch takes seconds to import
+    from recbole_hns.recommendation.export import export
+
+    print(export(**values))
+
+
+COMMAND = Command(
+    "export",
+    run,
+    "--checkpoint=F --output=DIR [--index]",
+    HELP,
+    {"Options": OPTIONS, "Reading the checkpoint": LOADING},
+)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.cli.options import Command, Given, options
 from recbole_hns.errors import UserError
 from recbole_hns.figures import OF_RUNS
 from recbole_hns.files import writable_directory
-from recbole_hns.results import Run, read_run
+
+if TYPE_CHECKING:
+    from recbole_hns.results import Run
 
 OPTIONS = options(
     metric=(
@@ -25,29 +28,22 @@ OPTIONS = options(
 #: Of the values of a figure, in size.
 LARGEST = 1e100
 
-USAGE = """\
-usage: recbole-hns plot RESULT.json ... [--metric=NDCG@20] [--output=figures]
-
+HELP = """\
 Draw figures from the result files of runs, one line a run, each as PNG and PDF:
 
+\b
 {figures}
 
 Hardness is the ratio of means: the sum of the chosen negatives' scores over the sum of the
 positives'.
-
-Options, with their defaults and what is allowed:
-
-"""
+""".format(figures="\n".join(f"  {name}: {summary}" for name, summary in OF_RUNS.items()))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Draw the figures; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        figures = "\n".join(f"  {name}: {summary}" for name, summary in OF_RUNS.items())
-        print(USAGE.format(figures=figures) + option_help(OPTIONS))
-        return 0
-    files: list[str] = []
-    values = typed(parse(arguments, positional=files), OPTIONS)
+def run(given: Given) -> None:
+    """Draw the figures."""
+    from recbole_hns.results import read_run
+
+    files, values = given.files, given.values
     if not files:
         raise UserError("RESULT.json: at least one result file is needed")
     runs = [read_run(file) for file in files]
@@ -66,7 +62,6 @@ def main(arguments: Sequence[str]) -> int:
         figure = importlib.import_module(f"recbole_hns.figures.{name}").draw(runs, metric)
         for path in style.save(figure, output, name):
             print(path)
-    return 0
 
 
 def _check_drawable(file: str, run: Run) -> None:
@@ -104,3 +99,13 @@ def _metrics(run: Run) -> dict[str, None]:
         for key, value in epoch.metrics.items()
         if value is not None
     }
+
+
+COMMAND = Command(
+    "plot",
+    run,
+    "RESULT.json ... [--OPTION=VALUE ...]",
+    HELP,
+    {"Options": OPTIONS},
+    takes_files=True,
+)

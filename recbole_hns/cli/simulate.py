@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from recbole_hns.cli.options import option_help, options, parse, typed
+from recbole_hns.cli.options import Command, Given, options
 from recbole_hns.files import replace_file, writable_directory
-from recbole_hns.theory.simulation import peaks, simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OPTIONS = options(
     n_pos=(PositiveInt, Field(100, le=10**7, description="N+, positives in a ranking")),
@@ -25,39 +25,30 @@ OPTIONS = options(
     output=(str, Field("simulation", min_length=1, description="directory for the files")),
 )
 
-USAGE = """\
-usage: recbole-hns simulate [--KEY=VALUE ...]
-
+HELP = """\
 Simulate how OPAUC and top-K metrics go together (HNS paper, section 3.2): draw uniformly random
 rankings of N+ positives and N- negatives, and correlate NormOPAUC(beta) with Precision@K, Recall@K
 and NDCG@K. Writes correlations.csv, correlations.png and correlations.pdf.
-
-Options, with their defaults and what is allowed:
-
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the simulation and write its files; returns the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE + option_help(OPTIONS))
-        return 0
-    values = typed(parse(arguments), OPTIONS)
+def run(given: Given) -> None:
+    """Run the simulation and write its files."""
+    # NumPy, pandas and matplotlib take a while to import
+    from recbole_hns.figures import opauc_correlation, style
+    from recbole_hns.theory.simulation import peaks, simulate
+
+    values = dict(given.values)
     output = writable_directory("output", values.pop("output"))
     if isinstance(values["topk"], int):
         values["topk"] = [values["topk"]]
     correlations = simulate(**values, show_progress=sys.stderr.isatty())
-
-    # matplotlib takes a while to import
-    from recbole_hns.figures import opauc_correlation, style
-
     table = correlations.to_csv(index=False).encode()
     replace_file(output / "correlations.csv", lambda file: file.write(table))
     style.save(opauc_correlation.draw(correlations), output, "correlations")
     print("\n".join(_peak_lines(peaks(correlations))))
     print("Recall@K is proportional to Precision@K in rankings of as many positives each.")
     print(f"files: {output / 'correlations'}.csv, .png, .pdf")
-    return 0
 
 
 def _peak_lines(table: pd.DataFrame) -> list[str]:
@@ -70,3 +61,6 @@ def _peak_lines(table: pd.DataFrame) -> list[str]:
         ]
         lines.append(f"{metric}@K, correlation peaks: {', '.join(found)}")
     return lines
+
+
+COMMAND = Command("simulate", run, "[--OPTION=VALUE ...]", HELP, {"Options": OPTIONS})

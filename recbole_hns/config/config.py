@@ -12,6 +12,8 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_model
 
+import recbole_hns.compat  # noqa: F401
+from recbole_hns.config import DEFAULTS
 from recbole_hns.config.axes import (
     chosen_loss,
     loss_keys,
@@ -32,9 +34,7 @@ from recbole_hns.config.checks import (
 )
 from recbole_hns.config.keys import TABLE, key_of
 from recbole_hns.config.known import (
-    INSTEAD,
-    is_recboles,
-    meant,
+    check_key,
     model_keys,
     model_keys_of_any,
     recbole_keys,
@@ -43,13 +43,10 @@ from recbole_hns.config.yaml_files import YamlLoader, literal, read_config_files
 from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
-from recbole_hns.loss.registry import LOSSES, loss_class
+from recbole_hns.loss.registry import loss_class
 from recbole_hns.model.registry import SUPPORTED, check_model, check_sampler
 from recbole_hns.sampler.base import HardNegativeSampler
-from recbole_hns.sampler.registry import SAMPLERS, sampler_class
-
-#: What a run trains when nothing is said.
-DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
+from recbole_hns.sampler.registry import sampler_class
 
 
 class Config(RecBoleConfig):
@@ -186,30 +183,17 @@ class Config(RecBoleConfig):
         """Refuse keys that nobody reads or RecBole derives, and check those of no use here."""
         used = {**self._loss_class.hyperparameters, **self._sampler_class.hyperparameters}
         ours = {**loss_keys(), **sampler_keys(), **used}
-        families = {name.split("_")[0] for name in (*ours, *SAMPLERS, *LOSSES)}
         of_model = model_keys(self.model_class)
         known = {*ours, *recbole_keys(), *of_model, *self.internal_config_dict}
         self._unread: dict[str, str] = {}
         for key, value in self.external_config_dict.items():
             if not isinstance(key, str):
                 raise UserError.of(str(key), value, "keys must be strings")
-            if key_of(key).instead:
-                raise UserError.of(key, value, key_of(key).instead)
-            if key in ours and key not in used:
+            hint = check_key(key, value, known, ours, self.model_class)
+            if hint is not None:
+                self._unread[key] = hint
+            elif key in ours and key not in used:
                 ours[key].check(value)
-            if key in known or key in model_keys_of_any():
-                continue
-            family = key.split("_")[0] in families and "_" in key
-            hint = meant(key, known, cutoff=0.5 if family else 0.6)
-            if not (family or is_recboles(self.model_class) or key in INSTEAD):
-                # a model of the user's may read it in a way that is not seen
-                self._unread[key] = hint or "leave it out if it is a mistake"
-                continue
-            if family and hint is None:
-                hint = f"known: {', '.join(ours)}"
-            axes = f"sampler {self._sampler_class.name} or loss {self._loss_class.name}"
-            hint = hint or f"nothing reads it: not RecBole, nor its {self.model}, {axes}"
-            raise UserError.of(key, value, f"no such key; {hint}")
 
     def unused_keys(self) -> dict[str, str]:
         """Keys given that have no effect here, and why.

@@ -8,28 +8,25 @@ from typing import Any
 from recbole_hns.config.config import Config
 from recbole_hns.config.keys import key_of
 
-#: What is always said, in this order, before the sampler's and the loss's own keys.
-ALWAYS = (
-    "model",
-    "dataset",
-    "sampler",
-    "loss",
-    "similarity",
-    "eval_similarity",
-    "protocol",
-    "seed",
-)
+#: What is always said, in this order, before what differs from its default.
+ALWAYS = ("model", "dataset", "sampler", "loss")
 
 
 def in_short(config: Config) -> str:
-    """The axes with their hyperparameters, and what was given that is no default."""
+    """What is trained, and the keys that differ from their defaults."""
     values = described(config)
-    own = [*config.sampler.hyperparameters, *config.loss.hyperparameters]
+    own = [
+        key
+        for part in (config.sampler, config.loss)
+        for key, parameter in part.hyperparameters.items()
+        if values[key] != parameter.default
+    ]
     defaults = config.internal_config_dict
     given = [
         key
         for key in config.external_config_dict
         if key in values and not key_of(key).derived and values[key] != defaults.get(key)
+        if key not in config.sampler.hyperparameters and key not in config.loss.hyperparameters
     ]
     return _lines(values, dict.fromkeys([*ALWAYS, *own, *given]))
 

@@ -1,21 +1,25 @@
-"""The keys that somebody reads, and what was meant by one that nobody does."""
+"""The keys that somebody reads, and what was meant by one that nobody does.
+
+RecBole's are read from its files, as importing it takes seconds.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import re
-from collections.abc import Collection, Iterable
+import runpy
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import recbole
-from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import argument_list
-
-from recbole_hns.config.keys import KEYS
-from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import nearest, plain_name
+from recbole_hns.config import DEFAULTS
+from recbole_hns.config.keys import KEYS, key_of
+from recbole_hns.config.yaml_files import read_config_files, read_yaml
+from recbole_hns.errors import UserError, nearest, plain_name
 from recbole_hns.files import properties_path
+from recbole_hns.registry import listed
 
 #: What names a run beside the keys of the table.
 NAMES = ("model", "dataset", "sampler", "loss")
@@ -119,14 +123,9 @@ _READ = re.compile(
 @functools.cache
 def recbole_keys() -> frozenset[str]:
     """The keys of any run that RecBole reads, or this package outside samplers and losses."""
-    lists = (
-        argument_list.general_arguments,
-        argument_list.training_arguments,
-        argument_list.evaluation_arguments,
-        argument_list.dataset_arguments,
-    )
-    properties = Path(recbole.__file__).parent / "properties"
-    known = {key for each in lists for key in each}
+    lists = runpy.run_path(str(recbole_folder() / "utils" / "argument_list.py"))
+    properties = recbole_folder() / "properties"
+    known = {key for name, keys in lists.items() if name.endswith("_arguments") for key in keys}
     known.update(read_yaml(properties / "overall.yaml"))
     known.update(read_yaml(properties / "dataset" / "sample.yaml"))
     known.update(read_yaml(properties_path("overall.yaml")))
@@ -140,6 +139,8 @@ def model_keys(model: type) -> set[str]:
 
     A model of the user's may read others in functions of its own.
     """
+    from recbole.model.abstract_recommender import AbstractRecommender
+
     known = _properties(model.__name__)
     for cls in model.__mro__:
         if not issubclass(cls, AbstractRecommender):
@@ -148,7 +149,7 @@ def model_keys(model: type) -> set[str]:
             source = inspect.getsource(cls)
         except (OSError, TypeError):  # a class that was made in no file
             continue
-        known.update(name for found in _READ.findall(source) for name in found if name)
+        known.update(_read_in(source))
         known.update(_properties(cls.__name__) if is_recboles(cls) else ())
     return known
 
@@ -162,6 +163,81 @@ def model_keys_of_any() -> frozenset[str]:
 def is_recboles(model: type) -> bool:
     """Whether a model is RecBole's own, whose keys are all known."""
     return model.__module__.split(".")[0] == "recbole"
+
+
+def check_key(
+    key: str, value: Any, known: Collection[str], ours: Collection[str], model: type | str
+) -> str | None:
+    """Refuse a key that nobody reads or RecBole derives.
+
+    Args:
+        key: the key.
+        value: its value.
+        known: the keys that somebody reads.
+        ours: those of samplers and losses among them.
+        model: the model, or the name of one of RecBole's.
+
+    Returns:
+        What to say of a key that only a model of the user's may read; None of one that is known.
+
+    Raises:
+        UserError: if it is refused.
+    """
+    if key_of(key).instead:
+        raise UserError.of(key, value, key_of(key).instead)
+    if key in known or key in model_keys_of_any():
+        return None
+    heads = (*ours, *listed("sampler").summaries, *listed("loss").summaries)
+    family = "_" in key and key.split("_")[0] in {name.split("_")[0] for name in heads}
+    hint = meant(key, known, cutoff=0.5 if family else 0.6)
+    users = isinstance(model, type) and not is_recboles(model)
+    if users and not (family or key in INSTEAD):
+        # it may read it in a way that is not seen
+        return hint or "leave it out if it is a mistake"
+    if family and hint is None:
+        hint = f"known: {', '.join(ours)}"
+    name = model if isinstance(model, str) else model.__name__
+    hint = hint or f"nothing reads it: not RecBole, nor its {name}, nor any sampler or loss"
+    raise UserError.of(key, value, f"no such key; {hint}")
+
+
+def check_early(
+    files: Sequence[str],
+    command_line: Mapping[str, str],
+    specs: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> None:
+    """Refuse keys that nobody reads before PyTorch and RecBole are imported.
+
+    What classes of the user's own read is not known before they are: the config checks it then.
+
+    Args:
+        files: YAML files, the later ones over the earlier.
+        command_line: keys over those of the files.
+        specs: samplers with keys of their own; default the one that the keys name.
+
+    Raises:
+        UserError: as :func:`check_key`.
+    """
+    given = {**read_config_files(files), **command_line}
+    model = given.get("model", DEFAULTS["model"])
+    specs = specs or [(given.get("sampler", DEFAULTS["sampler"]), {})]
+    named = {
+        "sampler": [name for name, _ in specs],
+        "loss": [keys.get("loss") or given.get("loss") or "bpr" for _, keys in specs],
+    }
+    for kind, names in named.items():
+        if not all(isinstance(name, str) and name in listed(kind).summaries for name in names):
+            return
+    if model not in TRAINED:
+        return
+    ours = sorted(listed("sampler").keys | listed("loss").keys)
+    known = {*ours, *recbole_keys(), *_properties(model)}
+    folder = recbole_folder() / "model"
+    for path in ("abstract_recommender.py", f"general_recommender/{model.lower()}.py"):
+        known |= _read_in((folder / path).read_text(encoding="utf-8"))
+    for key, value in given.items():
+        if isinstance(key, str):
+            check_key(key, value, known, ours, model)
 
 
 def meant(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -183,6 +259,18 @@ def unknown(key: str, allowed: Collection[str]) -> str:
     return f"{key} is none of {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
 
 
+@functools.cache
+def recbole_folder() -> Path:
+    """Where RecBole is installed."""
+    spec = importlib.util.find_spec("recbole")
+    assert spec is not None and spec.origin is not None  # noqa: PT018
+    return Path(spec.origin).parent
+
+
+def _read_in(source: str) -> set[str]:
+    return {name for found in _READ.findall(source) for name in found if name}
+
+
 def _properties(model: str) -> set[str]:
-    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    path = recbole_folder() / "properties" / "model" / f"{model}.yaml"
     return set(read_yaml(path)) if path.is_file() else set()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from recbole_hns.config.yaml_files import literal
 from recbole_hns.errors import UserError
-from recbole_hns.sampler.base import HardNegativeSampler
+
+if TYPE_CHECKING:
+    from recbole_hns.sampler.base import HardNegativeSampler
 
 #: Between specs and between their keys: spaces and commas, those inside brackets excepted.
 PIECE = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_hns.convert import PARTS
 from recbole_hns.convert.interactions import Interactions
-from recbole_hns.convert.split import PARTS
 
 #: Interactions that are turned into text at once.
 CHUNK = 2**18
@@ -31,6 +29,7 @@ def write_parts(
     Returns:
         The files.
     """
+    fields = [f"{field}:float" for field in interactions.fields]
     user_ids, item_ids = _ids(interactions.user_ids), _ids(interactions.item_ids)
     paths = []
     for place, part_name in enumerate(PARTS):
@@ -38,25 +37,18 @@ def write_parts(
         if not len(rows):
             continue
         path = folder / f"{name}.{part_name}.inter"
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write("\t".join(["user_id:token", "item_id:token", *fields]) + "\n")
             for start in range(0, len(rows), CHUNK):
                 chunk = rows[start : start + CHUNK]
-                columns = {
-                    "user_id:token": user_ids[interactions.user[chunk]],
-                    "item_id:token": item_ids[interactions.item[chunk]],
-                }
-                for field, values in interactions.fields.items():
-                    columns[f"{field}:float"] = values[chunk]
-                table = pd.DataFrame(columns, copy=False)
-                table.to_csv(
-                    file,
-                    sep="\t",
-                    index=False,
-                    header=not start,
-                    lineterminator="\n",
-                    # quotes are read as part of an id, and no id has a tab
-                    quoting=csv.QUOTE_NONE,
-                )
+                columns = [
+                    user_ids[interactions.user[chunk]],
+                    item_ids[interactions.item[chunk]],
+                    *(values[chunk] for values in interactions.fields.values()),
+                ]
+                # quotes are read as part of an id, and no id has a tab
+                for row in zip(*(map(str, column.tolist()) for column in columns), strict=True):
+                    file.write("\t".join(row) + "\n")
         paths.append(path)
     return paths
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 #: Groups of users that are worked on one after the other, to use less memory than for all at once.
@@ -50,7 +49,8 @@ class Interactions:
         first = np.ones(len(self), dtype=np.bool_)
         for rows in some_users_each(self.user):
             key = self.user[rows].astype(np.int64) * len(self.item_ids) + self.item[rows]
-            first[rows] = ~pd.Series(key).duplicated().to_numpy()
+            first[rows] = False
+            first[rows[np.unique(key, return_index=True)[1]]] = True
         self._keep(first)
         return len(first) - len(self)
 

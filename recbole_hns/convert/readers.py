@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.io
-import scipy.sparse
 from numpy.typing import NDArray
 
+from recbole_hns.convert import COLUMN_OPTIONS, PARTS
 from recbole_hns.convert.interactions import Interactions
-from recbole_hns.convert.split import PARTS
 from recbole_hns.errors import UserError
 
 #: What columns are called, in lower case without anything but letters and digits.
@@ -31,14 +29,6 @@ NAMES = {
     "videoid article articleid news newsid location locationid venue venueid poi poiid itemprocid",
     "rating": "rating ratings score star stars overall bookrating",
     "timestamp": "timestamp time ts unixreviewtime",
-}
-
-#: The option that names a column otherwise.
-COLUMN_OPTIONS = {
-    "user": "user_column",
-    "item": "item_column",
-    "rating": "rating_column",
-    "timestamp": "time_column",
 }
 
 #: A number so high in place of a rating is a time, in seconds since 1970.
@@ -111,6 +101,10 @@ def read_mat(path: str, variable: str = "data") -> Interactions:
     Raises:
         UserError: if the file cannot be read or holds no such matrix.
     """
+    # which takes a while to import, and only this format needs
+    import scipy.io
+    import scipy.sparse
+
     try:
         with _reading("input", path), open(path, "rb") as file:
             matrix = scipy.io.loadmat(file, variable_names=[variable]).get(variable)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_hns.convert import PARTS
 from recbole_hns.convert.interactions import Interactions, some_users_each
-
-#: The parts, in the order of their numbers.
-PARTS = ("train", "valid", "test")
 
 #: Fraction of a user's interactions that is the test part where a source has none.
 TEST_SHARE = 0.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import recbole.trainer.trainer
 from recbole.evaluator import metric_information, metric_types, metrics_dict
 
+import recbole_hns.compat  # noqa: F401
 from recbole_hns.evaluation.collector import Collector
 from recbole_hns.evaluation.metrics import LLPAUC, OPAUC, NormLLPAUC, NormOPAUC
 from recbole_hns.evaluation.opauc import norm_llpauc, norm_opauc
@@ -33,3 +34,6 @@ def register() -> None:
         metric_information[name] = metric.metric_need
         metric_types[name] = metric.metric_type
     recbole.trainer.trainer.Collector = Collector
+
+
+register()

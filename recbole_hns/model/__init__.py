@@ -1,5 +1,6 @@
 """RecBole's models trained pairwise, one adapter a kind of model."""
 
+import recbole_hns.compat  # noqa: F401
 from recbole_hns.model.base import Losses, ModelAdapter
 from recbole_hns.model.cosine import predict_by_cosine
 from recbole_hns.model.registry import adapter_class, check_model, check_sampler, make_adapter

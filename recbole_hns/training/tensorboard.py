@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import recbole.trainer.trainer
+from recbole.utils import get_local_time
+from torch.utils.tensorboard import SummaryWriter
 
 from recbole_hns.files import cannot_be_written
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+
+def writer_beside(logger: logging.Logger) -> SummaryWriter:
+    """As RecBole's ``get_tensorboard``, in ``log_tensorboard`` beside the ``log`` of a run.
+
+    RecBole has both where the process was started; its own runs still do.
+    """
+    for handler in reversed(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            file = Path(handler.baseFilename)
+            # log/MODEL/NAME.log; others' files lie elsewhere
+            log = file.parent.parent
+            if log.name == "log":
+                return SummaryWriter(log.parent / "log_tensorboard" / file.stem)
+    return SummaryWriter(Path("log_tensorboard") / f"model-{get_local_time()}")
+
+
+recbole.trainer.trainer.get_tensorboard = writer_beside
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from recbole_hns.parameters import Declared
 from recbole_hns.protocol import PAPER_NOTE
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
+from recbole_hns.tuning import SAMPLERS, SEEDS
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.comparison_page import LEVEL, TIED, latex, markdown
 from recbole_hns.tuning.record import (
@@ -45,10 +46,6 @@ from recbole_hns.tuning.trial import Job
 if TYPE_CHECKING:
     import pandas as pd
     from ray.tune import ResultGrid
-
-#: The samplers that are compared unless others are named, and how many seeds.
-SAMPLERS = "rns,dns,dns_mn,softmax_v,ahns"
-SEEDS = 5
 
 #: The runs' table, written as they end.
 RUNS = "runs.csv"

@@ -213,7 +213,7 @@ class Progress(tune.Callback):
             return
         self._table.put(trial.config, trial.last_result or {}, error)
         self._table.write()
-        print(self._table.line(trial.config), flush=True)
+        print(self._table.line(trial.config), file=sys.stderr, flush=True)
         self._after_each()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -54,8 +55,8 @@ def test_what_a_run_leaves(toy, capsys):
     best = content["epochs"][content["best_epoch"] - 1]
     assert best["mrr@10"] == max(e["mrr@10"] for e in content["epochs"])
     assert result["best_valid_result"].items() <= best.items()
-    assert only("log/BPR/*.log").stat().st_size
-    assert only("log_tensorboard/*/events*").stat().st_size
+    assert only("saved/log/BPR/*.log").stat().st_size
+    assert only("saved/log_tensorboard/*/events*").stat().st_size
     checkpoint = torch.load(only("saved/*.pth"), weights_only=True)
     assert checkpoint["epoch"] + 1 == content["best_epoch"]
     shown = capsys.readouterr().err
@@ -108,7 +109,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(model, sampler, more, 
     keys = {**QUIET, **toy, "epochs": 6, "eval_step": 2, "train_batch_size": 64, **more}
     expected = run(model, sampler=sampler, config_dict=keys)
     whole = record()
-    for path in Path("saved").iterdir():
+    for path in Path("saved").glob("*.*"):
         path.unlink()
 
     class Stopped(Exception):
@@ -360,7 +361,7 @@ def test_a_user_without_negatives_for_the_sampler_is_a_mistake(write_dataset):
 
 def test_saved_false_leaves_no_checkpoint_and_no_result_file(toy):
     run(config_dict={**SHORT, **toy}, saved=False)
-    assert not list(Path().glob("saved/*"))
+    assert {path.name for path in Path().glob("saved/*")} == {"log", "log_tensorboard"}
 
 
 def test_ready_split_with_test_as_validation(tmp_path):
@@ -446,7 +447,7 @@ def test_a_users_own_sampler(tmp_path, toy, monkeypatch):
 
 
 def test_a_users_own_loss(tmp_path, toy, monkeypatch, capsys):
-    """As in the README, by its path; registered, it is in the help."""
+    """As in the README, by its path, by which the help has it too."""
     (tmp_path / "ours.py").write_text(
         "from recbole_hns import Loss, register_loss\n"
         "@register_loss('linear')\n"
@@ -464,10 +465,12 @@ def test_a_users_own_loss(tmp_path, toy, monkeypatch, capsys):
         content = record()
         assert (content["loss"], content["config"]["linear_slope"]) == ("ours:Linear", 1.5)
         assert main(["run", *arguments, "--linear_slope=steep"]) == 2
-        capsys.readouterr()
-        assert main(["run", "--help"]) == 0
-        assert (
-            "\nlinear: A straight line.\n  --linear_slope=2.0: a number" in capsys.readouterr().out
-        )
+        for name in ("linear", "ours:Linear"):
+            capsys.readouterr()
+            assert main(["run", f"--help={name}"]) == 0
+            assert re.search(
+                r"Loss linear: A straight line\.\n\nKeys:\n  --linear_slope=2\.0 +a number",
+                capsys.readouterr().out,
+            )
     finally:
         LOSSES.pop("linear")

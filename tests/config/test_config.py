@@ -13,7 +13,6 @@ from recbole_hns.config import Config
 from recbole_hns.config.yaml_files import literal, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
-from recbole_hns.loss.registry import LOSSES
 from recbole_hns.sampler.registry import SAMPLERS
 
 
@@ -329,23 +328,15 @@ def test_a_mistake_ends_in_one_line(name, tmp_path, capfd, monkeypatch):
     assert not (tmp_path / "exploded").exists()
     left = [p for p in sorted(tmp_path.rglob("*")) if p not in before]
     # a mistake that only the data show has a log, as in RecBole; nothing else is left
-    assert {p.parts[len(tmp_path.parts)] for p in left} <= {"log", "log_tensorboard", "saved"}
-    assert not list(tmp_path.glob("saved/*"))
+    assert {p.parts[len(tmp_path.parts)] for p in left} <= {"saved"}
+    assert {p.name for p in tmp_path.glob("saved/*")} <= {"log", "log_tensorboard"}
 
 
 def test_unknown_command(capsys):
     assert main(["rnu"]) == 2
-    assert "rnu: no such command; known: run" in capsys.readouterr().err
-
-
-def test_help_lists_samplers_and_losses_with_their_parameters(capsys):
-    assert main(["run", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert out.index("\nahns: ") < out.index("\nLosses") < out.index("\nbpr: ")
-    for name, cls in [*SAMPLERS.items(), *LOSSES.items()]:
-        assert f"\n{name}: " in out
-        for key in cls.hyperparameters:
-            assert f"--{key}=" in out
+    err = capsys.readouterr().err
+    assert "rnu: no such command; known: convert, run" in err
+    assert err.endswith("; did you mean run?\n")
     assert main([]) == main(["--help"]) == 0
     assert "run" in capsys.readouterr().out
 

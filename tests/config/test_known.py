@@ -11,7 +11,7 @@ from recbole.model.general_recommender import BPR
 
 import recbole_hns
 from recbole_hns.cli import compare, tune
-from recbole_hns.cli.options import take
+from recbole_hns.cli.options import refuse_misspelt
 from recbole_hns.config import Config
 from recbole_hns.config.axes import loss_keys, sampler_keys
 from recbole_hns.config.keys import KEYS
@@ -55,7 +55,7 @@ UNREAD = {
     "resume": "--resume=CHECKPOINT",
     "ahns_bta": "did you mean ahns_beta?",
     "hinge_margn": "did you mean hinge_margin?",
-    "xyz": "nothing reads it: not RecBole, nor its BPR, sampler ahns or loss bpr",
+    "xyz": "nothing reads it: not RecBole, nor its BPR, nor any sampler or loss",
 }
 
 
@@ -280,16 +280,16 @@ def test_no_name_of_another_program_is_a_key_that_is_read():
 )
 def test_a_misspelt_option_is_refused_with_the_nearest(command, key, option):
     with pytest.raises(UserError, match=rf"{key}=3: no such option; did you mean --{option}\?"):
-        take({key: "3"}, command.OPTIONS)
+        refuse_misspelt({key: "3"}, command.OPTIONS | tune.RESOURCES)
 
 
 @pytest.mark.parametrize("command", [tune, compare])
 def test_keys_of_the_config_are_no_misspelt_options(command):
     keys = {*recbole_keys(), *sampler_keys(), *loss_keys(), *model_keys_of_any()}
-    given = dict.fromkeys(sorted(keys - {"sampler"} - command.OPTIONS.keys()), "3")
-    take(dict(given), command.OPTIONS)
+    known = command.OPTIONS | tune.RESOURCES
+    refuse_misspelt(dict.fromkeys(sorted(keys - {"sampler"} - known.keys()), "3"), known)
     # the config explains these better
-    take({"params_file": "a.yaml", "nproc": "2"}, command.OPTIONS)
+    refuse_misspelt({"params_file": "a.yaml", "nproc": "2"}, known)
 
 
 def test_every_row_of_the_table_is_known():

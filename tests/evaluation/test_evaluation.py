@@ -203,7 +203,7 @@ def test_valid_metric_from_the_config_to_the_files(toy):
     assert record["best_epoch"] == scores.index(max(scores)) + 1
     assert record["config"]["opauc_betas"] == [0.01, 0.1, 1.0]
     assert set(record["test_result"]) > {"normopauc@0.01", "normopauc@0.1", "normopauc@1.0"}
-    (folder,) = Path("log_tensorboard").iterdir()
+    (folder,) = Path("saved/log_tensorboard").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     # RecBole's spelling
     assert [e.value for e in events.Scalars("Vaild_score")] == pytest.approx(scores)

@@ -38,7 +38,8 @@ def test_a_process_that_dies_in_its_first_epoch_ends_its_trial_only(toy, capsys)
 
     results = compare("rns theirs:Fatal", seeds=1, command_line={**keys, "seed": 7})
     assert results.num_errors == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "[2/2] sampler=theirs:Fatal, seed=7: failed" in err
     assert "theirs:Fatal, seed 7: " in out
     assert "1 of 2 runs have not finished." in Path("comparison/table.md").read_text()
     assert list(pd.read_csv("comparison/runs.csv")["status"]) == ["finished", "failed"]
@@ -58,7 +59,8 @@ def test_ray_failing_as_a_whole_leaves_what_is_finished(toy, capsys, monkeypatch
         assert main(command) == 1
     out, err = capsys.readouterr()
     assert "3 of 4 runs have not finished." in out
-    assert err.count("\n") == 1
+    assert err.startswith("[1/4] sampler=rns, seed=7: finished")
+    assert err.count("\n") == 2
     assert "raylet, has died; 4 trials, 1 finished, 3 waiting, in " in err
     resume = "recbole-hns compare --output=comparison --max_concurrent=1 --resume"
     assert err.endswith(f"; to go on: {resume}\n")
@@ -115,11 +117,11 @@ def test_sigterm_and_resume(toy):
     with subprocess.Popen(
         [sys.executable, "-m", "recbole_hns", *command, "--max_concurrent=1"],
         env=environment(),
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "[1/4] sampler=rns, seed=7: finished" in process.stdout.readline()
+        assert "[1/4] sampler=rns, seed=7: finished" in process.stderr.readline()
         with pytest.raises(UserError, match="holds a comparison already"):
             compare("rns")
         with pytest.raises(UserError, match="another process is at work there"):
@@ -127,7 +129,8 @@ def test_sigterm_and_resume(toy):
         process.terminate()
         err = process.stderr.read()
     assert process.returncode == 143
-    assert err.count("\n") == 1
+    # what ended meanwhile is told before
+    *_, err = err.splitlines(keepends=True)
     assert err.startswith("recbole-hns: terminated; 4 trials, ")
     assert err.endswith(
         "; to go on: recbole-hns compare --output=comparison --max_concurrent=1 --resume\n"

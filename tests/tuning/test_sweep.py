@@ -139,7 +139,7 @@ def test_a_failed_trial_says_why_and_ends_nothing(toy, capsys):
     assert finished["test_ndcg@10"] > 0
     assert results.num_errors == 1
     assert yaml.safe_load(Path("tune/best.yaml").read_text())["learning_rate"] == 0.01
-    assert "Training loss is" in capsys.readouterr().out
+    assert "Training loss is" in capsys.readouterr().err
 
     # resumed, it is tried again, and the other is not
     before = Path("tune/trials/000.json").stat().st_mtime_ns
@@ -298,7 +298,7 @@ def test_help(capsys):
     for command in ("tune", "compare"):
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out
-        assert "--cpus_per_trial=1: an integer > 0" in out
+        assert "CPUs, and threads, of a trial; an integer > 0" in " ".join(out.split())
         assert max(map(len, out.splitlines())) <= 130
 
 
