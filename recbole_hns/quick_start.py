@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -169,6 +170,10 @@ def train_and_test(
             checkpoint = Path(trainer.saved_model_file).absolute()
             logger.info(f"checkpoint : {trainer.saved_model_file}")
             logger.info(f"result file: {trainer.record.path}")
+            named = shlex.quote(trainer.saved_model_file)
+            logger.info(
+                f"top 10     : recbole-hns recommend --checkpoint={named} --output=recs.parquet"
+            )
     best_epoch = trainer.record.results.get("best_epoch") or 0
     if config["protocol"] == "valid" and best_valid_result and result_file is None:
         logger.info(

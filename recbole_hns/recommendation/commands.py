@@ -68,7 +68,7 @@ def recommend(
         ids, head = item_ids(dataset, related_to, "related_to"), "related_to"
         parts = lists.similar(ids, topk)
     else:
-        ids, head = user_ids(dataset, named, "users"), "user"
+        ids, head = user_ids(dataset, named, "users", users), "user"
         parts = lists.of_users(ids, topk, keep_known, show_progress)
         untrained = lists.untrained(ids)
         if untrained:

@@ -25,20 +25,21 @@ if TYPE_CHECKING:
 USER_COLUMNS = ("user", "user_id", "userid", "uid")
 
 
-def user_ids(dataset: Dataset, users: Any, key: str) -> Ids:
+def user_ids(dataset: Dataset, users: Any, key: str, given: object = None) -> Ids:
     """Internal ids of users, by the names that the data set has for them.
 
     Args:
         dataset: the data set.
         users: a name or several; None for all users of the data set.
         key: what to call them in a message.
+        given: what was given there, if not the names.
 
     Raises:
         UserError: for a name that is none.
     """
     if users is None:
         return np.arange(1, dataset.user_num)
-    return _ids(dataset, dataset.uid_field, users, key, "user")
+    return _ids(dataset, dataset.uid_field, users, key, "user", given)
 
 
 def item_ids(dataset: Dataset, items: Any, key: str) -> Ids:
@@ -46,7 +47,9 @@ def item_ids(dataset: Dataset, items: Any, key: str) -> Ids:
     return _ids(dataset, dataset.iid_field, items, key, "item")
 
 
-def _ids(dataset: Dataset, field: str, names: Any, key: str, kind: str) -> Ids:
+def _ids(
+    dataset: Dataset, field: str, names: Any, key: str, kind: str, given: object = None
+) -> Ids:
     single = isinstance(names, (str, bytes)) or not isinstance(names, Iterable)
     listed = [str(name) for name in ([names] if single else names)]
     known: Mapping[str, int] = dataset.field2token_id[field]
@@ -58,7 +61,8 @@ def _ids(dataset: Dataset, field: str, names: Any, key: str, kind: str) -> Ids:
         which = f"is no {kind}" if single else f"{len(unknown)} of {len(ids)} are no {kind}s"
         example = "" if single else f", {first!r} first"
         allowed = f"{which} of dataset={dataset.dataset_name}{example}"
-        raise UserError.of(key, names if single else _short(listed), allowed)
+        shown = names if single else _short(listed)
+        raise UserError.of(key, shown if given is None else given, allowed)
     return ids
 
 

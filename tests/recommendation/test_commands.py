@@ -132,7 +132,10 @@ def test_files_that_name_no_users(name, content, told):
         (["--checkpoint=a.pth", "--output=r.csv"], "checkpoint=a.pth: must be a checkpoint file"),
         (["--checkpoint=C", "--output=r.csv", "--topk=41"], "topk=41: must be an integer >= 1 and"),
         (["--checkpoint=C", "--output=r.csv", "--topk=0"], "topk=0: must be an integer > 0"),
-        (["--checkpoint=C", "--output=r.csv", "--users=file"], "users="),
+        (
+            ["--checkpoint=C", "--output=r.csv", "--users=file"],
+            "users=file: 1 of 1 are no users of",
+        ),
         (["--checkpoint=C", "--output=r.csv", "--users=no"], "users=no: cannot be read"),
         (["--checkpoint=C", "--output=r.csv", "--related-to=x"], "related_to=x: is no item"),
         (["--checkpoint=C", "--output=r.csv", "--related-to=i1", "--users=file"], "cannot go with"),
