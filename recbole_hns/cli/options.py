@@ -236,11 +236,9 @@ def _declared(option: Parameter) -> click.Option:
     # click only takes the command line apart: values are checked as those of the config are, and
     # one that is given twice is told
     flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
-    # --related-to is as good as --related_to
-    names = {option.name: None, f"--{option.name}": None}
-    names[f"--{option.name.replace('_', '-')}"] = None
     return click.Option(
-        list(names),
+        # with dashes too, as other programs have them
+        [option.name, *{f"--{option.name}", f"--{option.name.replace('_', '-')}"}],
         type=click.UNPROCESSED,
         multiple=True,
         **(flag if option.field.annotation is bool else {}),

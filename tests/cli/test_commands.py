@@ -298,6 +298,13 @@ def test_keys_have_two_forms(given, monkeypatch):
     assert (config["epochs"], config["ahns_p"], config["topk"]) == (2, -1.0, [5, 10])
 
 
+def test_options_of_commands_may_have_dashes(capsys):
+    assert main(["simulate", "--n-pos=0"]) == main(["simulate", "--n_pos", "0"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == lines[1]
+    assert "n_pos=0: must be an integer > 0" in lines[0]
+
+
 def test_commands_are_there():
     assert len(NAMES) == len(set(NAMES)) == sum(map(len, COMMANDS.values()))
     folder = Path(recbole_hns.__file__).parent / "cli"
