@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recbole_hns.errors import UserError
     from recbole_hns.loss import Loss, register_loss
     from recbole_hns.quick_start import load_data_and_model, run
+    from recbole_hns.recommendation import RunResult, load
     from recbole_hns.sampler import HardNegativeSampler, register_sampler
     from recbole_hns.tuning import tune
 
@@ -21,9 +22,11 @@ __all__ = [
     "HardNegativeSampler",
     "Loss",
     "Negatives",
+    "RunResult",
     "Scores",
     "Selection",
     "UserError",
+    "load",
     "load_data_and_model",
     "register_loss",
     "register_sampler",
@@ -37,6 +40,7 @@ _MODULES = {
     "UserError": "errors",
     **dict.fromkeys(("Loss", "register_loss"), "loss"),
     **dict.fromkeys(("load_data_and_model", "run"), "quick_start"),
+    **dict.fromkeys(("RunResult", "load"), "recommendation"),
     **dict.fromkeys(("HardNegativeSampler", "register_sampler"), "sampler"),
     "tune": "tuning",
 }

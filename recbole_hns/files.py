@@ -124,9 +124,15 @@ def _clear_left(path: Path) -> None:
             os.unlink(left)
 
 
-def write_yaml(values: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Replace the file at ``path`` by ``values``, which must be plain data, in their order."""
-    content = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode()
+def write_yaml(
+    values: Mapping[str, Any], path: str | os.PathLike[str], comment: str | None = None
+) -> None:
+    """Replace the file at ``path`` by ``values``, which must be plain data, in their order.
+
+    A comment, of one line, comes before them.
+    """
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    content = (text if comment is None else f"# {comment}\n{text}").encode()
     replace_file(path, lambda file: file.write(content))
 
 

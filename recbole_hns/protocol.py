@@ -1,10 +1,10 @@
-"""The two ways to choose the epoch that is tested, and what a run says of them."""
+"""The ways to choose the epoch that is tested, if any, and what a run says of them."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-Protocol = Literal["valid", "paper"]
+Protocol = Literal["valid", "paper", "all"]
 
 PAPER_NOTE = (
     "protocol paper: the epoch is selected on the test part; "
@@ -14,7 +14,12 @@ PAPER_NOTE = (
 #: What is said instead where no epoch is evaluated (``eval_step: 0``).
 WHOLE_NOTE = "protocol paper: trained on training and validation part, and nothing is selected"
 
+#: What a run on every interaction says, and a table that has no figures.
+ALL_NOTE = "protocol all: trained on every interaction, nothing is selected and nothing tested"
 
-def paper_note(selects: bool) -> str:
-    """What a run with the protocol ``paper`` says; ``selects`` if it evaluates epochs."""
-    return PAPER_NOTE if selects else WHOLE_NOTE
+
+def protocol_note(protocol: Protocol, selects: bool) -> str | None:
+    """What has to be said of a run's protocol; ``selects`` if it evaluates epochs."""
+    if protocol == "paper":
+        return PAPER_NOTE if selects else WHOLE_NOTE
+    return ALL_NOTE if protocol == "all" else None

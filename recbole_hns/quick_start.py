@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
@@ -11,29 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_seed, set_color
 from tabulate import tabulate
-from torch import nn
 
 from recbole_hns.config import Config, given_keys
 from recbole_hns.config.keys import KEYS, key_of
-from recbole_hns.data.dataset import check_tokens
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
-from recbole_hns.loss.registry import LOSSES
-from recbole_hns.model import adapter_class, make_adapter, predict_by_cosine
-from recbole_hns.protocol import Protocol, paper_note
+from recbole_hns.protocol import Protocol, protocol_note
+from recbole_hns.recommendation import (
+    AXES,
+    RunResult,
+    Trained,
+    build_model,
+    checkpoint_config,
+    read_checkpoint,
+    restore,
+)
 from recbole_hns.sampler.base import HardNegativeSampler
-from recbole_hns.sampler.registry import SAMPLERS
-from recbole_hns.training.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
+from recbole_hns.training.checkpoint import load_checkpoint
 from recbole_hns.training.log import only_in_file, start_log
 from recbole_hns.training.tensorboard import closing, told_in_one_line
 from recbole_hns.training.trainer import EpochEnd, HardNegativeTrainer
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_hns.data.dataset import Dataset
 
 
 def run(
@@ -48,7 +53,7 @@ def run(
     loss: str | type[Loss] | None = None,
     callbacks: Sequence[Callable[[EpochEnd], object]] = (),
     report: Callable[[str], object] | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
 
     Args:
@@ -66,7 +71,8 @@ def run(
         report: is given the result table; default: the terminal has it at the end of the log.
 
     Returns:
-        ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
+        RecBole's dictionary, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``
+        and ``test_result``, with the model, its files and what it recommends.
 
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
@@ -82,8 +88,9 @@ def run(
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
     start_log(config)
     logger = getLogger()
-    if config["protocol"] == "paper":
-        logger.warning(paper_note(config["eval_step"] > 0))
+    note = protocol_note(config["protocol"], config["eval_step"] > 0)
+    if note is not None:
+        logger.warning(note)
     for key, reason in config.unused_keys().items():
         # a resumed run has said so of those that its checkpoint holds
         if resume is None or key.partition(".")[0] in given:
@@ -92,7 +99,9 @@ def run(
     data = create_dataset(config)
     logger.info(data)
     loaders = data_preparation(config, data)
-    return train_and_test(config, loaders, saved, resume, callbacks=callbacks, report=report)
+    return train_and_test(
+        config, loaders, saved, resume, callbacks=callbacks, report=report, dataset=data
+    )
 
 
 def train_and_test(
@@ -103,7 +112,8 @@ def train_and_test(
     result_file: Path | None = None,
     callbacks: Sequence[Callable[[EpochEnd], object]] = (),
     report: Callable[[str], object] | None = None,
-) -> dict[str, Any]:
+    dataset: Dataset | None = None,
+) -> RunResult:
     """The second half of :func:`run`, on data that is already prepared.
 
     Args:
@@ -115,6 +125,7 @@ def train_and_test(
             memory; default beside a checkpoint in ``checkpoint_dir``.
         callbacks: as in :func:`run`.
         report: as in :func:`run`.
+        dataset: the whole data set, which a result without its files needs for its lists.
 
     Returns:
         As :func:`run`.
@@ -135,11 +146,16 @@ def train_and_test(
             best_valid_score, best_valid_result = trainer.fit(
                 train_data, valid_data, saved=saved, show_progress=shows, callbacks=callbacks
             )
-            test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shows)
-            trainer.write_test_result(test_result)
+            test_result = None
+            if test_data is not None:
+                test_result = trainer.evaluate(
+                    test_data, load_best_model=saved, show_progress=shows
+                )
+                trainer.write_test_result(test_result)
 
-    logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
-    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    if test_result is not None:
+        logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
+        logger.info(set_color("test result", "yellow") + f": {test_result}")
     table = result_table(best_valid_result, test_result, config["protocol"])
     if report is None:
         logger.info("\n" + table)
@@ -147,29 +163,44 @@ def train_and_test(
         # not on the terminal twice
         only_in_file("\n" + table)
         report(table)
-    if saved and result_file is None:
-        logger.info(f"checkpoint : {trainer.saved_model_file}")
-        logger.info(f"result file: {trainer.record.path}")
-    return {
+    checkpoint, record = None, None
+    if saved:
+        record = trainer.record.path.absolute()
+        if result_file is None:
+            checkpoint = Path(trainer.saved_model_file).absolute()
+            logger.info(f"checkpoint : {trainer.saved_model_file}")
+            logger.info(f"result file: {trainer.record.path}")
+            named = shlex.quote(trainer.saved_model_file)
+            logger.info(
+                f"top 10     : recbole-hns recommend --checkpoint={named} --output=recs.parquet"
+            )
+    best_epoch = trainer.record.results.get("best_epoch") or 0
+    if config["protocol"] == "valid" and best_valid_result and result_file is None:
+        logger.info(
+            f"to deploy  : the same with --protocol=all --epochs={best_epoch} trains on every part"
+        )
+    values = {
         "best_valid_score": best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_valid_result,
         "test_result": test_result,
     }
+    classes = {
+        "model": config.model_class,
+        "sampler": type(config.sampler),
+        "loss": type(config.loss),
+    }
+    trained = None if dataset is None else Trained(config, network, dataset, *loaders)
+    return RunResult(
+        values, checkpoint, record, trainer.record.epochs, best_epoch, trained, classes
+    )
 
 
 def load_data_and_model(
     model_file: str | os.PathLike[str],
     sampler: str | type[HardNegativeSampler] | None = None,
     loss: str | type[Loss] | None = None,
-) -> tuple[
-    Config,
-    AbstractRecommender,
-    Dataset,
-    AbstractDataLoader,
-    AbstractDataLoader,
-    AbstractDataLoader,
-]:
+) -> Trained:
     """Read a checkpoint and the data it was trained on, as RecBole's function of the same name.
 
     No code is run from the file.
@@ -181,63 +212,36 @@ def load_data_and_model(
 
     Returns:
         config, model with the parameters of the best epoch, data set, and the data loaders for
-        training, validation and test.
+        training, validation and test, the last two None with the protocol ``all``.
 
     Raises:
         UserError: if the file is no checkpoint of this package's.
     """
-    state = load_checkpoint(model_file, key="model_file")
-    config = _checkpoint_config(state["config"], given_keys(sampler=sampler, loss=loss))
-    init_seed(config["seed"], config["reproducibility"])
+    given = given_keys(sampler=sampler, loss=loss)
+    config, state = read_checkpoint(model_file, given, "model_file")
     start_log(config, to_file=False)
-    dataset = create_dataset(config)
-    getLogger().info(dataset)
-    check_tokens(dataset, state.get("tokens"), "model_file", model_file)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
-    init_seed(config["seed"], config["reproducibility"])
-    model = build_model(config, train_data._dataset)
-    try:
-        load_best(model, state)
-    except DOES_NOT_FIT as error:
-        reason = f"its parameters do not fit the model and the data: {error}"
-        raise UserError.of("model_file", model_file, reason) from error
-    if config["eval_similarity"] == "cosine":
-        predict_by_cosine(make_adapter(model, config))
-    return config, model, dataset, train_data, valid_data, test_data
-
-
-def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
-    """The model of a config, initialised, with ``embedding_std`` where given, on its device.
-
-    Raises:
-        UserError: if it needs a package that is not installed, or refuses its hyperparameters.
-    """
-    adapter_class(config.model_class).check(config, dataset)
-    try:
-        model = config.model_class(config, dataset)
-    except Exception as error:  # what a model raises for its hyperparameters varies
-        reason = f"cannot be built: {type(error).__name__}: {error}"
-        raise UserError.of("model", config["model"], reason) from error
-    if config["embedding_std"] is not None:
-        for module in model.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=config["embedding_std"])
-    return model.to(config["device"])
+    return restore(config, state, model_file, "model_file")
 
 
 def result_table(
-    valid: Mapping[str, float] | None, test: Mapping[str, float], protocol: Protocol = "valid"
+    valid: Mapping[str, float] | None,
+    test: Mapping[str, float] | None,
+    protocol: Protocol = "valid",
 ) -> str:
     """Validation and test result side by side, one metric a line.
 
-    With the protocol ``paper`` the two are one, or there is no first, and a line says so.
+    With the protocol ``paper`` the two are one, or there is no first, and a line says so; with
+    ``all`` there is neither, and that line only.
     """
+    note = protocol_note(protocol, bool(valid))
+    if test is None:
+        return note or ""
     headers = ["metric", "valid", "test"]
     rows = [[metric, (valid or {}).get(metric), value] for metric, value in test.items()]
     if protocol == "paper":
         headers, rows = headers[::2], [row[::2] for row in rows]
     table = tabulate(rows, headers=headers, floatfmt=".4f", missingval="-")
-    return f"{table}\n{paper_note(bool(valid))}" if protocol == "paper" else table
+    return table if note is None else f"{table}\n{note}"
 
 
 def _resumed_config(resume: str | os.PathLike[str], given: Mapping[str, Any]) -> Config:
@@ -249,7 +253,7 @@ def _resumed_config(resume: str | os.PathLike[str], given: Mapping[str, Any]) ->
         old, new = recorded.get(key), value
         if key not in recorded and key in KEYS:
             # a key that the former version did not have: what its default comes to in that run
-            old = _checkpoint_config(recorded, {}).final_config_dict.get(key)
+            old = checkpoint_config(recorded, {}).final_config_dict.get(key)
         if isinstance(value, type):
             new = getattr(value, "name", value.__name__) if key in AXES else value.__name__
         # RecBole turns a single metric or K into a list
@@ -259,30 +263,7 @@ def _resumed_config(resume: str | os.PathLike[str], given: Mapping[str, Any]) ->
             raise UserError.of(key, new, allowed)
     # its files are replaced where they are, wherever this process was started
     here = {"checkpoint_dir": str(Path(resume).parent)}
-    return _checkpoint_config({**recorded, **here}, given)
-
-
-#: Config keys that may name a class of the user's, and what is not the user's.
-AXES: dict[str, Mapping[str, type]] = {"sampler": SAMPLERS, "loss": LOSSES}
-
-
-def _checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    values = {**recorded, **given}
-    # these name pickles, which RecBole would load
-    for key in ("dataset_save_path", "dataloaders_save_path"):
-        if key not in given:
-            values.pop(key, None)
-    # the default, which is not the same for a terminal and a file
-    if "show_progress" not in given and recorded.get("show_progress") is True:
-        del values["show_progress"]
-    for axis, known in AXES.items():
-        # a checkpoint of the time before losses has none, and the sampler's default is its loss
-        if axis in recorded and axis not in given and str(recorded[axis]) not in known:
-            # importing what a file from elsewhere names would run code
-            allowed = f"is not one of this package's; give the {axis} beside the checkpoint to "
-            raise UserError.of(axis, recorded[axis], f"{allowed}trust it")
-    named = {key: values.pop(key, None) for key in ("model", "sampler", "loss")}
-    return Config(**named, config_dict=values)
+    return checkpoint_config({**recorded, **here}, given)
 
 
 def _shows_progress(config: Config) -> bool:

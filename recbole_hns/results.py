@@ -22,7 +22,7 @@ from pydantic import (
 
 from recbole_hns.errors import UserError
 from recbole_hns.files import plain, replace_file
-from recbole_hns.protocol import Protocol, paper_note
+from recbole_hns.protocol import Protocol, protocol_note
 
 PACKAGES = ("recbole-hns", "recbole", "torch", "numpy", "scipy", "pandas")
 
@@ -61,10 +61,11 @@ class Run(BaseModel):
         run: its name, that of its files.
         sampler: the sampler's name.
         loss: the loss's name.
-        protocol: what the epochs were evaluated on: the validation part, or the test part.
+        protocol: what the epochs were evaluated on: the validation part, the test part, or, with
+            ``all``, nothing.
         versions: of Python and of the packages whose release can change a result.
         config: the resolved config.
-        note: what has to be said of figures with the protocol ``paper``.
+        note: what has to be said of the protocols ``paper`` and ``all``.
         best_epoch: the number of epochs after which validation was best; 0 before the first
             evaluation.
         test_result: the test metrics, with which a run ends.
@@ -125,8 +126,9 @@ class RunRecord:
             "versions": versions(),
             "config": config,
         }
-        if config["protocol"] == "paper":
-            self._header["note"] = paper_note(config["eval_step"] > 0)
+        note = protocol_note(config["protocol"], config["eval_step"] > 0)
+        if note is not None:
+            self._header["note"] = note
 
     def content(self) -> Run:
         """What the file holds, with None for a number that is not finite."""

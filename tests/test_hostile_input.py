@@ -19,13 +19,16 @@ from conftest import QUIET
 from hypothesis import HealthCheck, assume, currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
-from recbole_hns import run
+from recbole_hns import load, run
 from recbole_hns.cli import main
 from recbole_hns.config import Config
 from recbole_hns.config.yaml_files import literal, read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import load_data_and_model
+from recbole_hns.recommendation.export import export
+from recbole_hns.recommendation.tables import read_users
 from recbole_hns.results import read_run
+from recbole_hns.serving import Recommender
 
 #: Longer than any of these cases may take, on a busy machine too.
 SECONDS = 60
@@ -324,10 +327,51 @@ def test_checkpoints_that_hold_something_else(checkpoint, data):
     resumed_ends_well(content)
     Path("a.pth").write_bytes(content)
     ends_well(load_data_and_model, "a.pth")
+    ends_well(lambda: load("a.pth").recommend(k=3))
     assert not Path("pwned").exists()
 
 
 LONG_PLACES = {("config", key) for key in ("dataset", *LONG)}
+
+
+# --- what lists are made of -----------------------------------------------------------------------
+
+
+@cases(150)
+@given(st.binary(max_size=80) | st.text(max_size=60).map(lambda text: text.encode()))
+def test_files_of_users(content):
+    for name in ("users.csv", "users.parquet"):
+        Path(name).write_bytes(content)
+        ends_well(read_users, name)
+
+
+@pytest.fixture
+def exported(toy):
+    """An export, its files and their bytes."""
+    keys = {**QUIET, **toy, "epochs": 1, "embedding_size": 4}
+    export(run(config_dict=keys).checkpoint, "served")
+    return {path: path.read_bytes() for path in Path("served").iterdir()}
+
+
+@cases(200)
+@given(st.data())
+def test_exports_with_another_byte(exported, data):
+    path = data.draw(st.sampled_from(sorted(exported)))
+    content = bytearray(exported[path])
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+
+    def serve():
+        model = Recommender.load("served")
+        model.recommend_from([f"i{item}" for item in range(40)], 3)
+        for user in ("u1", "u2"):
+            if user in model:
+                model.recommend(user, 3)
+
+    ends_well(serve)
+    for other, before in exported.items():
+        other.write_bytes(before)
 
 
 # --- result files ---------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def entries(values: Mapping[str, Any], samplers: str, recbole: str) -> list[Entr
     found = theirs + ours
     if not ours:
         raise UserError.of("samplers", samplers, "must name at least one sampler")
+    if found[0].config["protocol"] == "all":
+        raise UserError.of("protocol", "all", "must be valid or paper: evaluations are timed too")
     labels = [entry.label for entry in found]
     for label in labels:
         if labels.count(label) > 1:

@@ -22,6 +22,11 @@ COMMANDS = {
         "tune": "search hyperparameters, such as a sampler's hardness, with Ray Tune",
         "compare": "samplers over several seeds, with a table and a test of significance",
     },
+    "Using": {
+        "recommend": "lists of items for users, or items similar to one, from a checkpoint",
+        "evaluate": "metrics of a checkpoint, without training",
+        "export": "vectors, names and a model card, to serve a checkpoint without RecBole",
+    },
     "Looking": {
         "plot": "figures from result files",
         "benchmark": "what training with samplers costs, beside RecBole's own",

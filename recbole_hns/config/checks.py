@@ -38,6 +38,17 @@ FILTERS = (
 #: What ``eval_args`` may hold.
 EVAL_ARGS = ("split", "order", "group_by", "mode")
 
+#: Keys of the evaluation and of what it decides.
+EVALUATION = (
+    "metrics",
+    "topk",
+    "valid_metric",
+    "eval_step",
+    "stopping_step",
+    "eval_batch_size",
+    "eval_args",
+)
+
 #: What ``split: {LS: ...}`` may leave out of each user's interactions.
 LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
 
@@ -147,6 +158,30 @@ def checked_as_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) 
     return found
 
 
+def check_all(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse what has no meaning with ``protocol: all``, and that it is not said how long to train.
+
+    Args:
+        values: all keys.
+        given: without defaults.
+
+    Raises:
+        UserError: if ``epochs`` is not given, or loaders are to be saved or read.
+    """
+    if values["protocol"] != "all":
+        return
+    if given.get("epochs") is None:
+        allowed = (
+            "needs epochs, as nothing selects one: the best_epoch of a run with protocol=valid, "
+            "such as epochs=42"
+        )
+        raise UserError.of("protocol", "all", allowed)
+    for key in ("save_dataloaders", "dataloaders_save_path"):
+        if given.get(key):
+            allowed = "is of validation and test parts too, of which protocol=all has none"
+            raise UserError.of(key, given[key], allowed)
+
+
 def without_effect_on_data(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     """Keys given that have no effect with the data that the others name, and why.
 
@@ -171,6 +206,12 @@ def without_effect_on_data(values: Mapping[str, Any], given: Mapping[str, Any]) 
         found.update(dict.fromkeys((key for key in FILTERS if given.get(key) is not None), ready))
         split = [part for part in EVAL_ARGS[:-1] if part in (given.get("eval_args") or {})]
         found.update({f"eval_args.{part}": ready for part in split})
+    if values["protocol"] == "all":
+        idle = ", ".join(key for key in EVALUATION if given.get(key) is not None)
+        if idle:
+            # in one line, as files of settings have them all
+            has = "have" if "," in idle else "has"
+            found[idle] = f"{has} no effect with protocol=all, which evaluates nothing"
     return found
 
 

@@ -22,6 +22,7 @@ from recbole_hns.config.axes import (
     without_effect,
 )
 from recbole_hns.config.checks import (
+    check_all,
     check_dataset_name,
     check_optional,
     checked_as_defaults,
@@ -152,6 +153,7 @@ class Config(RecBoleConfig):
             if final.get(key.name) is not None or before is not None:
                 final[key.name] = key.check(final[key.name])
         check_optional(final)
+        check_all(final, given)
         final.update(checked_rates(final))
         final.update(checked_as_defaults(final, self.internal_config_dict))
         final["metrics"] = checked_metrics(final)

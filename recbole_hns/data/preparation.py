@@ -27,14 +27,14 @@ class Split(NamedTuple):
 
     Attributes:
         train: interactions to train with.
-        valid: those to choose by.
-        test: those to report.
+        valid: those to choose by; None with the protocol ``all``.
+        test: those to report; likewise.
         sampler: draws candidates and evaluation negatives of all three.
     """
 
     train: Dataset
-    valid: Dataset
-    test: Dataset
+    valid: Dataset | None
+    test: Dataset | None
     sampler: EvalSampler
 
 
@@ -120,13 +120,13 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
     except Exception as error:
         raise _unusable(config, error) from error
     for phase, part in (("training", train), ("test", test)):
-        if not len(part):
+        if part is not None and not len(part):
             raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
     return Split(train, valid, test, sampler)
 
 
 def data_loaders(config: Config, split: Split) -> Loaders:
-    """The data loaders of training, validation and test.
+    """The data loaders of training, validation and test; with ``all``, None for the latter two.
 
     Raises:
         UserError: if a user has no negative item, or there are fewer items than ``topk``.
@@ -138,7 +138,7 @@ def data_loaders(config: Config, split: Split) -> Loaders:
         pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
     except Exception as error:
         raise _unusable(config, error) from error
-    if max(config["topk"]) >= split.train.item_num:
+    if split.test is not None and max(config["topk"]) >= split.train.item_num:
         allowed = f"must be <= {split.train.item_num - 1}, the number of items"
         raise UserError.of("topk", config["topk"], allowed)
 
@@ -152,6 +152,8 @@ def data_loaders(config: Config, split: Split) -> Loaders:
         full = config["eval_args"]["mode"][phase] == "full"
         eval_loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
         loaders.append(eval_loader(config, getattr(split, phase), phase_sampler))
+    if config["protocol"] == "all":
+        return loaders[0], None, None
     if len(loaders) == 2:  # the test part serves for validation too
         loaders.append(copy.copy(loaders[-1]))
     train_data, valid_data, test_data = loaders
@@ -159,7 +161,8 @@ def data_loaders(config: Config, split: Split) -> Loaders:
 
 
 def _phases(config: Config) -> list[str]:
-    return ["train", "valid", "test"] if config["protocol"] == "valid" else ["train", "test"]
+    phases = {"valid": ["train", "valid", "test"], "paper": ["train", "test"], "all": ["train"]}
+    return phases[config["protocol"]]
 
 
 def _named_loaders(config: Config) -> Loaders | None:

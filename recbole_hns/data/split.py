@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
-def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset, Dataset]:
+def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset | None, Dataset | None]:
     """The training, validation and test part of a data set, as the protocol has them.
 
     ``paper`` trains on all but the test part, a validation part included, and returns the test part
-    in place of the validation part too, as the same object.
+    in place of the validation part too, as the same object. ``all`` trains on every part, and has
+    no other.
     """
     if config["protocol"] == "valid":
         train, valid, test = dataset.build()
@@ -25,7 +26,12 @@ def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset, Dataset]:
     if files:
         # some who select on test name it twice
         others = [part for part, file in zip(others, files, strict=False) if file != files[-1]]
-    train = others[0]
-    if len(others) > 1:
-        train = train.copy(cat_interactions([part.inter_feat for part in others]))
-    return train, test, test
+    if config["protocol"] == "all":
+        return _joined([*others, test]), None, None
+    return _joined(others), test, test
+
+
+def _joined(parts: list[Dataset]) -> Dataset:
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0].copy(cat_interactions([part.inter_feat for part in parts]))

@@ -46,8 +46,9 @@ def draw(runs: Sequence[Run], metric: str) -> Figure:
         panel.set_xlabel("Epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     left.set_ylabel("Mean negative hardness, ratio of means\n(Σ negative / Σ positive scores)")
+    # a run with protocol all has no metric
     parts = {"valid": "validation", "paper": "test, protocol paper"}
-    shown = sorted({parts[run.protocol] for run in runs}, reverse=True)
+    shown = sorted({parts[run.protocol] for run in runs if run.protocol in parts}, reverse=True)
     right.set_ylabel(plain(f"{metric} ({'; '.join(shown)})"))
     _limit(left, hardness)
     handles, _ = left.get_legend_handles_labels()

@@ -20,6 +20,9 @@ FAST = {"reassoc", "contract", "nsz"}
 #: 2**64 over the golden ratio, for Fibonacci hashing
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
+#: scores that are compared before one of them is looked at
+CHUNK = 256
+
 #: in the shortest type, so that it leaves the other factor's
 HALF = np.float32(0.5)
 
@@ -226,6 +229,50 @@ def _above(values: Any, threshold: Any) -> Any:
     # by index, as a loop over the values themselves is not made one of vector instructions
     for k in range(len(values)):
         count += np.int32(not values[k] <= threshold)
+    return count
+
+
+@_compiled()
+def add_highest(
+    scores: Any, first: int, row: Any, offset: Any, known: Any, best: Any, item: Any
+) -> None:
+    """Take the highest scores of a block into the lists of the highest so far.
+
+    Args:
+        scores: of the items ``first``, ``first + 1`` and so on, ``[B, N]``; NaN is left out.
+        first: see there.
+        row: row of each list among those of ``offset``, ``[B]``.
+        offset: ``known[offset[r]:offset[r + 1]]``, ascending, are the items that are left out.
+        known: see there.
+        best: the scores of the lists, falling, ``[B, k]``; changed.
+        item: their items, ``[B, k]``; changed. An equal score comes after those that were first.
+    """
+    for b in range(len(scores)):
+        values, top, at = scores[b], best[b], item[b]
+        last = len(top) - 1
+        start, end = offset[row[b]], offset[row[b] + 1]
+        for chunk in range(0, len(values), CHUNK):
+            part = values[chunk : chunk + CHUNK]
+            # nearly always none, which vector instructions find out
+            if not _more(part, top[last]):
+                continue
+            for k in range(len(part)):
+                value, number = part[k], first + chunk + k
+                if not value > top[last] or _holds(known, start, end, number):
+                    continue
+                place = last
+                while place > 0 and top[place - 1] < value:
+                    top[place], at[place] = top[place - 1], at[place - 1]
+                    place -= 1
+                top[place], at[place] = value, number
+
+
+@_compiled()
+def _more(values: Any, threshold: Any) -> Any:
+    """How many values are above the threshold, NaN left out."""
+    count = np.int32(0)
+    for k in range(len(values)):
+        count += np.int32(values[k] > threshold)
     return count
 
 

@@ -39,7 +39,10 @@ def write_report(
     lines = [_counts(table, seconds)]
     if len(ranked):
         best = sweep.points[ranked.iloc[0]["trial"]]
-        write_yaml({**sweep.keys, **best}, output / "best.yaml")
+        again = "recbole-hns run --config_files=" + shlex.quote(f"{output}/best.yaml")
+        on_all = f"{again} --protocol=all --epochs={ranked.iloc[0]['best_epoch']:.0f}"
+        comment = f"to train on every part of the data: {' '.join(on_all.split())}"
+        write_yaml({**sweep.keys, **best}, output / "best.yaml", comment)
         metric = config["valid_metric"].lower()
         figures = _draw(sweep.space, metric, ranked, output)
         lines = [
@@ -47,7 +50,8 @@ def write_report(
             "",
             *lines,
             f"files in {output}: {', '.join(['trials.csv', 'best.yaml', 'trials/', *figures])}",
-            "the best again: recbole-hns run --config_files=" + shlex.quote(f"{output}/best.yaml"),
+            f"the best again: {again}",
+            f"to deploy, on every part of the data: {on_all}",
         ]
     return "\n".join(lines)
 

@@ -54,6 +54,9 @@ def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
         for key, reason in config.unused_keys().items():
             if key not in job.points[0]:
                 print(f"{key} {reason}", file=sys.stderr)
+        if config["protocol"] == "all":
+            allowed = "must be valid: trials are compared by what they were not trained on"
+            raise UserError.of("protocol", "all", allowed)
         if not config["eval_step"]:
             raise UserError.of("eval_step", 0, "must be > 0: trials are chosen by validation")
         if job.resources.address is not None:
@@ -228,7 +231,7 @@ def _splits(job: Job) -> Iterator[tuple[int, Split]]:
         copied = copy.copy(dataset)
         copied.config = config
         split = split_dataset(config, copied)
-        if not len(split.valid):
+        if split.valid is None or not len(split.valid):
             raise UserError.of("dataset", config["dataset"], "its validation part is empty")
         # what only the data show to be a mistake is reported before Ray starts
         data_loaders(config, split)

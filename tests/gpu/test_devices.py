@@ -20,6 +20,8 @@ from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation import norm_opauc
 from recbole_hns.model import check_sampler
+from recbole_hns.recommendation import read_checkpoint, restore
+from recbole_hns.recommendation.lists import Lists
 from recbole_hns.sampler import SAMPLERS
 from recbole_hns.training.checkpoint import load_checkpoint
 
@@ -275,6 +277,19 @@ def test_a_trained_model_scores_the_same_on_either_device(toy, device):
     expected = other.evaluate(valid, load_best_model=False)
     for metric, value in expected.items():
         assert found[metric] == pytest.approx(value, abs=0.01), metric
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "ConvNCF"])
+def test_lists_are_the_same_on_either_device(model, toy, device):
+    keys = {**SHORT, **toy, **MODELS[model], "epochs": 1, "sampler": "rns"}
+    result = run(model, config_dict={**keys, **on(device)})
+    found = result.recommend(k=20)
+    path = result.checkpoint
+    other = Lists(restore(*read_checkpoint(path, {"use_gpu": False}), path))
+    (part,) = other.of_users(np.arange(1, result.dataset.user_num), 20)
+    np.testing.assert_allclose(found["score"], part.score, rtol=1e-3, atol=1e-4)
+    items = result.dataset.id2token("item_id", part.item)
+    assert (found["item"] == items).mean() > 0.95
 
 
 def test_benchmark(device):
