@@ -168,12 +168,13 @@ class Negatives(NamedTuple):
         rows, width = scores.neg.shape
         num = width - torch.bincount(row, minlength=rows)
         some = num > 0
-        kept = some[row]
         none = (~some).nonzero().squeeze(1)
-        if len(none):  # seldom, and a copy of all scores takes time
+        if len(none):  # seldom, and copies take time
             scores = scores._replace(neg=scores.neg.index_fill(0, none, 0.0))
-        scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
-        return cls(items, scores, None, scale, (row[kept], column[kept]), num.unsqueeze(1))
+            scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
+            kept = some[row]
+            excluded = row[kept], column[kept]
+        return cls(items, scores, None, scale, excluded, num.unsqueeze(1))
 
     def mean(self, losses: Tensor) -> Tensor:
         """Weighted mean of the losses of each row's negatives.
