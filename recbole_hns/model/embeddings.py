@@ -15,6 +15,7 @@ from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows
 from recbole_hns.ops import devices, kernels
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
+from recbole_hns.ops.product_sums import ProductSums
 from recbole_hns.ops.products import products
 from recbole_hns.ops.tables import Layers, Table, look_up
 from recbole_hns.ops.unit_rows import unit_rows
@@ -121,6 +122,21 @@ class EncodedTables:
         known = torch.cat(negatives.scores, dim=1)
         scores = list_scores(query, self.item_table, listed, known)
         return Scores(scores[:, :1], scores[:, 1:])
+
+    def unscored(
+        self, query: Tensor, part: Batch, candidates: Candidates
+    ) -> tuple[Tensor, ProductSums, Negatives]:
+        """All of the candidates that rows share as negatives, for sums over their scores.
+
+        Returns:
+            Scores of the positives, ``[B, 1]``, and what gives the sums, both with gradient, and
+            the negatives.
+        """
+        assert candidates.items is not None
+        pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
+        item_e = self._items_of_part(candidates.items)
+        negatives = Negatives.unscored(candidates, pos.detach())
+        return pos, ProductSums(query, item_e, negatives.excluded), negatives
 
     def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedTables, PartSums]:
         """The same with leaves for tables, and sums that take each part's gradient at once."""

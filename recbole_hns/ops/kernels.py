@@ -89,6 +89,19 @@ def finite_sums(values: Any, out: Any) -> None:
         out[row] = total
 
 
+@_compiled()
+def leave_out(values: Any, start: Any, row: Any, column: Any, sums: Any) -> None:
+    """Set ``values[row[b] - start, column[b]]`` to minus infinity, for all b of these rows.
+
+    What it was is added to ``sums[row[b]]``.
+    """
+    for k in range(len(row)):
+        place = row[k] - start
+        if 0 <= place < len(values):
+            sums[row[k]] += values[place, column[k]]
+            values[place, column[k]] = -np.inf
+
+
 @_compiled(fastmath=FAST, error_model="numpy")
 def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
     """Write to ``length`` that of each row, at least ``smallest``, and to ``out`` the row over it.

@@ -14,8 +14,6 @@ def log_sum_exp(scores: Tensor, tau: float) -> Tensor:
     """Log sum_j exp(s_j / tau) of each row.
 
     ``torch.logsumexp`` takes exponentials in both directions, and a pass for each of its steps.
-    Where :func:`~recbole_hns.ops.products.products` made the scores, their gradient is not made:
-    that of each factor is the exponentials' product with the other, scaled row by row.
 
     Args:
         scores: ``[B, N]``; minus infinity adds nothing, if a row has other scores.
@@ -24,11 +22,7 @@ def log_sum_exp(scores: Tensor, tau: float) -> Tensor:
     Returns:
         ``[B]``.
     """
-    factors = getattr(scores.grad_fn, "factors", None)
-    # with mixed precision, scores have a shorter type than their factors
-    if factors is None or any(each.dtype != scores.dtype for each in factors):
-        return _LogSumExp.apply(scores, tau)
-    return _LogSumExpOfProducts.apply(*factors, scores.detach(), tau)
+    return _LogSumExp.apply(scores, tau)
 
 
 def _exponentials(scores: Tensor, tau: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,18 +50,3 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         terms, total = ctx.saved_tensors
         return terms * (grad / (total * ctx.tau)).unsqueeze(1), None
-
-
-class _LogSumExpOfProducts(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, item_e: Tensor, scores: Tensor, tau: float) -> Tensor:
-        highest, terms, total = _exponentials(scores, tau)
-        ctx.save_for_backward(query, item_e, terms, total)
-        ctx.tau = tau
-        return highest + total.log()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        query, item_e, terms, total = ctx.saved_tensors
-        factor = (grad / (total * ctx.tau)).unsqueeze(1)
-        return (terms @ item_e).mul_(factor), terms.t() @ (query * factor), None, None

@@ -36,14 +36,13 @@ class _Products(torch.autograd.Function):
         known: Tensor,
         excluded: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        # no saved tensors, so that `log_sum_exp` sees them
-        ctx.factors = query, item_e
+        ctx.save_for_backward(query, item_e)
         ctx.excluded = excluded
         return known.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        query, item_e = ctx.factors
+        query, item_e = ctx.saved_tensors
         excluded = ctx.excluded
         # most losses leave them at 0, which is soon seen on a CPU and spares a copy
         if excluded is not None and (not devices.on_cpu(grad) or grad[excluded].any()):
