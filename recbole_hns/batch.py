@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recbole_hns.ops.finite_sums import finite_sums
 from recbole_hns.ops.log_sum_exp import log_sum_exp
+from recbole_hns.ops.product_sums import ProductSums
 
 
 class Batch(NamedTuple):
@@ -85,7 +86,8 @@ class Scores(NamedTuple):
 
     Attributes:
         pos: r_ui, ``[B, 1]``.
-        neg: r_uj, ``[B, N]``; minus infinity where excluded.
+        neg: r_uj, ``[B, N]``; minus infinity where excluded. A loss with ``sums_only`` may be given
+            what stands for them, and hands it to :meth:`Negatives.log_sum_exp`.
     """
 
     pos: Tensor
@@ -168,12 +170,25 @@ class Negatives(NamedTuple):
         rows, width = scores.neg.shape
         num = width - torch.bincount(row, minlength=rows)
         some = num > 0
-        kept = some[row]
         none = (~some).nonzero().squeeze(1)
-        if len(none):  # seldom, and a copy of all scores takes time
+        if len(none):  # seldom, and copies take time
             scores = scores._replace(neg=scores.neg.index_fill(0, none, 0.0))
-        scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
-        return cls(items, scores, None, scale, (row[kept], column[kept]), num.unsqueeze(1))
+            scale = some.to(scores.neg.dtype) if scale is None else torch.where(some, scale, 0)
+            kept = some[row]
+            excluded = row[kept], column[kept]
+        return cls(items, scores, None, scale, excluded, num.unsqueeze(1))
+
+    @classmethod
+    def unscored(cls, candidates: Candidates, pos: Tensor) -> Negatives:
+        """All candidates that rows share, with zeros that take no memory in place of their scores.
+
+        Args:
+            candidates: the candidates.
+            pos: scores of the positives, ``[B, 1]``, without gradient.
+        """
+        assert candidates.items is not None
+        neg = pos.new_zeros(()).expand(len(pos), candidates.items.shape[1])
+        return cls.of(candidates, Scores(pos, neg), Selection())
 
     def mean(self, losses: Tensor) -> Tensor:
         """Weighted mean of the losses of each row's negatives.
@@ -199,18 +214,23 @@ class Negatives(NamedTuple):
         rows, width = self.scores.neg.shape
         return torch.full((rows,), width, device=self.scores.neg.device)
 
-    def log_sum_exp(self, values: Tensor, tau: float) -> Tensor:
+    def log_sum_exp(self, values: Tensor | ProductSums, tau: float, linear: bool = False) -> Tensor:
         """Log sum_j n w_j exp(x_j / tau) of each row, n being the number of weights > 0.
 
         With equal weights that is the logarithm of the plain sum.
 
         Args:
             values: x, ``[B, M]``; where there are no weights, minus infinity for what is excluded.
+                Or the negatives' scores in the form in which the loss was given them.
             tau: the temperature, > 0.
+            linear: whether the loss of a row is it, up to a constant and a factor that all rows
+                have alike; a hint that saves time.
 
         Returns:
             ``[B]``; any number, without gradient, in a row without negatives.
         """
+        if isinstance(values, ProductSums):
+            return values.log_sum_exp(tau, linear)
         if self.weight is None:
             return log_sum_exp(values, tau)
         num = self.counts().unsqueeze(1)
@@ -223,7 +243,14 @@ class Negatives(NamedTuple):
         """Weighted mean of the scores of each row's negatives, ``[B]``; 0 where it has none."""
         if self.num is None:
             return self.mean(self.scores.neg)
-        return finite_sums(self.scores.neg) / self.num.squeeze(1).clamp(min=1)
+        return self.mean_of(finite_sums(self.scores.neg))
+
+    def mean_of(self, sums: Tensor) -> Tensor:
+        """The mean of each row's scores, ``[B]``, from their sums, where there are no weights."""
+        if self.num is None:
+            return sums / self.scores.neg.shape[1]
+        num = self.num.squeeze(1)
+        return torch.where(num > 0, sums, 0) / num.clamp(min=1)
 
     def weights(self) -> Tensor | None:
         """The weights as a matrix, ``[B, M]``; None where all of the part are 1 / M."""

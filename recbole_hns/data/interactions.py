@@ -24,6 +24,7 @@ class UsedItems:
     """
 
     def __init__(self, user: np.ndarray, item: np.ndarray, user_num: int, item_num: int) -> None:
+        self._item_num = item_num
         self.pair = np.unique(user.astype(np.int64) * item_num + item)
         self.item = self.pair % item_num
         self.offset = np.zeros(user_num + 1, dtype=np.int64)
@@ -44,6 +45,19 @@ class UsedItems:
     def user(self) -> np.ndarray:
         """``[nnz]``, int64: the user of each entry of :attr:`item`."""
         return np.repeat(np.arange(len(self)), np.diff(self.offset))
+
+    @cached_property
+    def by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        """The users of each item, of the padding item all, as rows of a CSR matrix.
+
+        Returns:
+            ``offset``, ``[item_num + 1]``, int64, and the users, int32.
+        """
+        count = np.bincount(self.item, minlength=self._item_num)
+        count[0] = len(self)
+        user = self.user[np.argsort(self.item, kind="stable")]
+        users = np.concatenate([np.arange(len(self)), user]).astype(np.int32)
+        return np.append(0, np.cumsum(count)), users
 
 
 def rows(offset: Tensor, item: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:

@@ -211,13 +211,13 @@ class NegativePool:
             Row and column of each, two int64 tensors of one length.
         """
         items = items.reshape(-1)
+        if devices.on_cpu(items):
+            return self._find_shared(user, items)
         column = items.argsort()
         # of every item, how many of these columns hold it and where they start: two passes over
         # the catalogue, cheaper than to search for each of the users' items
         count = torch.bincount(items, minlength=self.item_num)
         first = count.cumsum(0) - count
-        if devices.on_cpu(items):
-            return self._find_shared(user, count, first, column)
         row, item = self.own_items(user)
         shared = count[item].nonzero().squeeze(1)
         row, item = row[shared], item[shared]
@@ -227,16 +227,21 @@ class NegativePool:
         offset = torch.arange(len(found), device=user.device) - start[found]
         return row[found], column[first[item][found] + offset]
 
-    def _find_shared(
-        self, user: Tensor, count: Tensor, first: Tensor, order: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """As :meth:`own_columns`, by a loop, from each item's columns."""
-        lookup = [self.used.offset, self.used.item]
-        lookup += [tensor.numpy() for tensor in (user, count, first, order)]
-        size = len(user)
+    def _find_shared(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`own_columns`, by a loop over the users of each item.
+
+        These are fewer than the items of each user, as most items that are drawn are seldom used.
+        """
+        offset, users = self.used.by_item
+        item = items.numpy()
+        # that many are found where no user has several rows
+        size = int((offset[item + 1] - offset[item]).sum())
+        last = np.full(self.user_num, -1)
+        before = np.empty(len(user), np.int64)
         while True:
             row, column = torch.empty(2, size, dtype=torch.int64).unbind()
-            num = kernels.find_shared(*lookup, row.numpy(), column.numpy())
+            arrays = user.numpy(), item, last, before, row.numpy(), column.numpy()
+            num = kernels.find_shared(offset, users, *arrays)
             if num <= size:
                 return row[:num], column[:num]
             size = num
@@ -307,6 +312,8 @@ class _Tables:
 
     def draw_shared(self, num: int) -> Tensor:
         uniform = torch.rand(num, dtype=torch.float64, device=self.mass.device)
+        if self.uniform:
+            return self._at(uniform)
         item = self.guide[(uniform * len(self.guide)).long()]
         # the few whose stretch several items lie in
         several = (item < 0).nonzero().squeeze(1)
@@ -317,6 +324,8 @@ class _Tables:
         """The item at each fraction of the total mass, which is in [0, 1]."""
         # a product just below the total may round up to it
         position = (fraction * self.total).long().clamp_(max=self.total - 1)
+        if self.uniform:
+            return position + 1
         return torch.searchsorted(self.mass, position, right=True)
 
     @cached_property

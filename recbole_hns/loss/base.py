@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,9 +32,19 @@ class Loss(Component):
     A subclass declares its hyperparameters as annotated class attributes and defines
     :meth:`row_losses`, or :meth:`forward` where the rows of a user depend on each other.
 
+    Attributes:
+        sums_only: whether all it does with the negatives' scores is to hand them to
+            :meth:`~recbole_hns.batch.Negatives.log_sum_exp`. The matrix is not made then where
+            nothing else needs it. Default no.
     """
 
     kind: ClassVar[str] = "loss"
+    sums_only: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"row_losses", "forward"} & vars(cls).keys() and "sums_only" not in vars(cls):
+            cls.sums_only = False
 
     @property
     def pools_users(self) -> bool:

@@ -20,6 +20,8 @@ class BSL(Loss):
     n is the number of weights > 0. With t2 = 1, the first is the softmax loss at t1.
     """
 
+    sums_only = True
+
     loss_tau: float = Field(0.1, gt=0, description="t1, the temperature")
     bsl_power: float = Field(1.1, gt=0, description="t2, the weight of the negative part")
     bsl_pooled: bool = Field(False, description="pool a user's positives in the batch")
@@ -32,7 +34,7 @@ class BSL(Loss):
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive, ``[B]``."""
         pos = scores.pos.squeeze(1) / self.loss_tau
-        others = negatives.log_sum_exp(scores.neg, self.loss_tau)
+        others = negatives.log_sum_exp(scores.neg, self.loss_tau, linear=True)
         if not self.bsl_pooled:
             return self.bsl_power * others - pos
         others = others - negatives.counts().clamp(min=1).to(others.dtype).log()

@@ -34,6 +34,8 @@ class SLAtK(Loss):
         UserError: if fewer than K items are to be drawn.
     """
 
+    sums_only = True
+
     loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
     sl_weight_tau: float = Field(1.0, gt=0, description="tau_w, the temperature of the weight")
     sl_k: PositiveInt = Field(20, description="K, length of the list of recommendations")

@@ -18,11 +18,13 @@ class Softmax(Loss):
     the form of the paper and of InfoNCE. A row without negatives has no loss.
     """
 
+    sums_only = True
+
     loss_tau: float = Field(0.1, gt=0, description="tau, the temperature")
     softmax_positive: bool = Field(False, description="have the positive in the sum")
 
     def row_losses(self, scores: Scores, negatives: Negatives, part: Batch) -> Tensor:
         """Loss of each positive, ``[B]``."""
-        tau = self.loss_tau
-        total = negatives.log_sum_exp(scores.neg, tau) - scores.pos.squeeze(1) / tau
+        tau, linear = self.loss_tau, not self.softmax_positive
+        total = negatives.log_sum_exp(scores.neg, tau, linear) - scores.pos.squeeze(1) / tau
         return F.softplus(total) if self.softmax_positive else total

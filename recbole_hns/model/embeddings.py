@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from recbole.model.loss import EmbLoss
 from torch import Tensor
 
@@ -16,8 +15,10 @@ from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows
 from recbole_hns.ops import devices, kernels
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
+from recbole_hns.ops.product_sums import ProductSums
 from recbole_hns.ops.products import products
 from recbole_hns.ops.tables import Layers, Table, look_up
+from recbole_hns.ops.unit_rows import unit_rows
 
 #: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
 SMALLEST_NORM = 1e-6
@@ -42,6 +43,7 @@ class EncodedTables:
         self.pairs_in_memory = pairs_in_memory
         self.dense = False
         self._normalised: dict[str, Tensor] = {}
+        self._kept: dict[Tensor, Tensor] = {}
 
     @property
     def user_table(self) -> Tensor:
@@ -60,29 +62,36 @@ class EncodedTables:
         if name not in self._normalised:
             self.dense = True
             with torch.enable_grad():  # the loss goes on from here
-                self._normalised[name] = _normalised(table)
+                self._normalised[name] = unit_rows(table, SMALLEST_NORM)
         return self._normalised[name]
 
     def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
         """Rows of a table, ``[len(ids), dim]``, scaled to length 1 for cosines."""
         rows = look_up([Table.of(table)], [ids]).squeeze(0)
-        return rows if self.similarity == "inner" else _normalised(rows)
+        return rows if self.similarity == "inner" else unit_rows(rows, SMALLEST_NORM)
+
+    def _items_of_part(self, ids: Tensor) -> Tensor:
+        """Rows of items, with gradient, kept until the next part, as they are asked for twice."""
+        if ids not in self._kept:
+            with torch.enable_grad():
+                self._kept[ids] = self._rows(self.items, ids.view(-1))
+        return self._kept[ids]
 
     def query(self, part: Batch) -> Tensor:
         """The embedding of each row's user, with gradient: ``[B, dim]``."""
+        self._kept.clear()
         return self._rows(self.users, part.user)
 
     def score(self, query: Tensor, part: Batch, candidates: Candidates) -> Scores:
         """Scores of positives and candidates, without gradient."""
-        query = query.detach()
-        pos_item = part.pos_item.unsqueeze(1)
-        items = candidates.items
-        if items is not None and len(items) == 1 and self.similarity == "cosine":
-            # few rows are scaled, not all of the table
-            pos = (query * self._rows(self.items, part.pos_item)).sum(dim=1, keepdim=True)
+        query, items = query.detach(), candidates.items
+        if items is not None and len(items) == 1:
+            # few rows are scaled to length 1, not all of the table
+            pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
+            neg = query @ self._items_of_part(items).t()
         else:
-            pos = list_scores(query, self.item_table, pos_item)
-        neg = self._scores(query, items)
+            pos = list_scores(query, self.item_table, part.pos_item.unsqueeze(1))
+            neg = self._scores(query, items)
         if candidates.excluded is not None:
             neg[candidates.excluded] = -torch.inf
         return Scores(pos, neg)
@@ -102,17 +111,32 @@ class EncodedTables:
         """Scores of positives and negatives, with gradient."""
         items = negatives.items
         if items is None or len(items) == 1:
-            pos_e = self._rows(self.items, part.pos_item)
+            pos_e = self._items_of_part(part.pos_item)
             pos = (query * pos_e).sum(dim=1, keepdim=True)
             if items is None:
                 self.dense = True
-            item_e = self.item_table if items is None else self._rows(self.items, items[0])
+            item_e = self.item_table if items is None else self._items_of_part(items)
             neg = products(query, item_e, negatives.scores.neg, negatives.excluded)
             return Scores(pos, neg)
         listed = torch.cat([part.pos_item.unsqueeze(1), items], dim=1)
         known = torch.cat(negatives.scores, dim=1)
         scores = list_scores(query, self.item_table, listed, known)
         return Scores(scores[:, :1], scores[:, 1:])
+
+    def unscored(
+        self, query: Tensor, part: Batch, candidates: Candidates
+    ) -> tuple[Tensor, ProductSums, Negatives]:
+        """All of the candidates that rows share as negatives, for sums over their scores.
+
+        Returns:
+            Scores of the positives, ``[B, 1]``, and what gives the sums, both with gradient, and
+            the negatives.
+        """
+        assert candidates.items is not None
+        pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
+        item_e = self._items_of_part(candidates.items)
+        negatives = Negatives.unscored(candidates, pos.detach())
+        return pos, ProductSums(query, item_e, negatives.excluded), negatives
 
     def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedTables, PartSums]:
         """The same with leaves for tables, and sums that take each part's gradient at once."""
@@ -275,7 +299,3 @@ def emb_loss_with(negatives: NegativeRows) -> Callable[..., Tensor]:
         return type(module).forward(module, negatives(), user_e, pos_e, **kwargs)
 
     return forward
-
-
-def _normalised(rows: Tensor) -> Tensor:
-    return F.normalize(rows, dim=-1, eps=SMALLEST_NORM)

@@ -93,6 +93,51 @@ def finite_sums(values: Any, out: Any) -> None:
 
 
 @_compiled()
+def leave_out(values: Any, start: Any, row: Any, column: Any, sums: Any) -> None:
+    """Set ``values[row[b] - start, column[b]]`` to minus infinity, for all b of these rows.
+
+    What it was is added to ``sums[row[b]]``.
+    """
+    for k in range(len(row)):
+        place = row[k] - start
+        if 0 <= place < len(values):
+            sums[row[k]] += values[place, column[k]]
+            values[place, column[k]] = -np.inf
+
+
+@_compiled(fastmath=FAST, error_model="numpy")
+def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
+    """Write to ``length`` that of each row, at least ``smallest``, and to ``out`` the row over it.
+
+    NaN stays.
+    """
+    none, least = np.zeros(1, out.dtype)[0], np.full(1, smallest, out.dtype)[0]
+    for row in range(len(rows)):
+        of_row, of_out, squares = rows[row], out[row], none
+        for k in range(len(of_row)):
+            squares += of_row[k] * of_row[k]
+        found = np.sqrt(squares)
+        found = least if found < least else found
+        length[row] = found
+        for k in range(len(of_row)):
+            of_out[k] = of_row[k] / found
+
+
+@_compiled(fastmath=FAST, error_model="numpy")
+def unit_rows_gradient(smallest: Any, out: Any, length: Any, grad: Any, into: Any) -> None:
+    """Write to ``into`` the gradient of ``sum(grad * out)`` of :func:`unit_rows` in the rows."""
+    none, least = np.zeros(1, out.dtype)[0], np.full(1, smallest, out.dtype)[0]
+    for row in range(len(out)):
+        of_out, of_grad, of_into, along = out[row], grad[row], into[row], none
+        # a length that is held does not change with the row
+        if length[row] != least:
+            for k in range(len(of_out)):
+                along += of_out[k] * of_grad[k]
+        for k in range(len(of_out)):
+            of_into[k] = (of_grad[k] - along * of_out[k]) / length[row]
+
+
+@_compiled()
 def clear_rows(table: Any, ids: Any) -> None:
     """Set ``table[ids[b]]`` to 0, for all b."""
     for row in range(len(ids)):
@@ -101,7 +146,7 @@ def clear_rows(table: Any, ids: Any) -> None:
             of_id[k] = 0
 
 
-@_compiled()
+@_compiled(error_model="numpy")
 def sparse_adam(
     table: Any,
     grad: Any,
@@ -133,7 +178,7 @@ def sparse_adam(
         seen[each] = False
 
 
-@_compiled()
+@_compiled(error_model="numpy")
 def rowwise_adagrad(
     table: Any, grad: Any, total: Any, rate: Any, eps: Any, ids: Any, seen: Any
 ) -> None:
@@ -317,21 +362,27 @@ def find_used(
 
 @_compiled()
 def find_shared(
-    offset: Any, used: Any, user: Any, count: Any, first: Any, order: Any, row: Any, column: Any
+    offset: Any, users: Any, user: Any, items: Any, last: Any, before: Any, row: Any, column: Any
 ) -> int:
-    """Write to ``row`` and ``column`` where shared items are a row's own, or id 0; how many.
+    """Write to ``row`` and ``column`` which rows' users are among those of shared items; how many.
 
-    Columns ``order[first[item]:first[item] + count[item]]`` hold an item. What does not fit is
-    counted and not written.
+    The users of an item are ``users[offset[item]:offset[item + 1]]``. ``last`` has -1 for each
+    user, before and after, and ``before`` has room for each row. What does not fit is counted and
+    not written.
     """
-    num = 0
     for each in range(len(user)):
-        for entry in range(offset[user[each]] - 1, offset[user[each] + 1]):
-            item = used[entry] if entry >= offset[user[each]] else 0
-            for k in range(count[item]):
+        before[each], last[user[each]] = last[user[each]], each
+    num = 0
+    for k in range(len(items)):
+        for entry in range(offset[items[k]], offset[items[k] + 1]):
+            each = last[users[entry]]
+            while each >= 0:
                 if num < len(row):
-                    row[num], column[num] = each, order[first[item] + k]
+                    row[num], column[num] = each, k
                 num += 1
+                each = before[each]
+    for each in user:
+        last[each] = -1
     return num
 
 

@@ -9,6 +9,8 @@ from recbole_hns.sampler.registry import register_sampler
 class All(HardNegativeSampler):
     """Every candidate, with equal weights."""
 
+    takes_all = True
+
     def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Take all candidates."""
         return Selection()

@@ -42,6 +42,7 @@ class HardNegativeSampler(Component):
         default_loss: the loss where the config names none.
         can_share: whether its rows may share candidates; a sampler whose draws depend on the user
             cannot, and one with a :meth:`propose` of its own does not unless it says so.
+        takes_all: whether :meth:`select` takes all candidates alike, whatever their scores.
         rows_per_pair: how many tensors of the size of all candidates' embeddings the sampler holds
             at a time, so that a batch can be learned from in parts that fit ``step_memory``.
     """
@@ -51,6 +52,7 @@ class HardNegativeSampler(Component):
     needs: ClassVar[Literal["scores", "embeddings", "layers"]] = "scores"
     default_loss: ClassVar[str] = "bpr"
     can_share: ClassVar[bool] = True
+    takes_all: ClassVar[bool] = False
     rows_per_pair: ClassVar[int] = 0
 
     candidate_num: CandidateNum = Field(
@@ -69,6 +71,8 @@ class HardNegativeSampler(Component):
         super().__init_subclass__(**kwargs)
         if "propose" in vars(cls) and "can_share" not in vars(cls):
             cls.can_share = False
+        if "select" in vars(cls) and "takes_all" not in vars(cls):
+            cls.takes_all = False
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

@@ -33,6 +33,7 @@ class SSM(HardNegativeSampler):
     """
 
     can_share = True
+    takes_all = True
     default_loss = "softmax"
 
     candidate_num: Count = Field(32, description="N, candidates per positive, or per batch")

@@ -20,6 +20,12 @@ def test_rows_are_those_of_the_users_one_after_the_other(data):
     assert len(used) == user_num
     assert list(zip(used.user.tolist(), used.item.tolist())) == sorted(set(pairs))
 
+    offset, users = used.by_item
+    by_item = np.split(users, offset[1:-1])
+    assert by_item[0].tolist() == list(range(user_num))
+    for number in range(1, item_num):
+        assert by_item[number].tolist() == [u for u in range(user_num) if number in own[u]]
+
     wanted = data.draw(st.lists(st.integers(0, user_num - 1)))
     found = rows(
         torch.from_numpy(used.offset),

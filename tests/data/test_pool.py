@@ -1,5 +1,6 @@
 """The pool: draws exactly by distribution, never an item of the user's, and the users' items."""
 
+import math
 import pickle
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_draws_for_all_users_and_the_mass_they_go_by(distribution, item_num):
     assert len(possible) == 1 or chisquare(counts[possible], expected).pvalue > 1e-4
     share = np.exp(pool.log_mass(torch.from_numpy(possible)).double().numpy())
     np.testing.assert_allclose(share / share.sum(), mass[possible] / mass.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("item_num", [2, 15, 3000])
+def test_a_uniform_draw_for_all_users_is_where_its_fraction_of_the_items_lies(item_num):
+    pool = pool_of([(1, 1)], 3, item_num)
+    torch.manual_seed(5)
+    drawn = pool.draw_shared(1000, torch.device("cpu"))
+    torch.manual_seed(5)
+    fractions = torch.rand(1000, dtype=torch.float64)
+    assert drawn.tolist() == [1 + math.floor(x * (item_num - 1)) for x in fractions.tolist()]
 
 
 def test_what_the_users_have_used():

@@ -10,7 +10,9 @@ from conftest import QUIET, first_batch, prepared, step
 
 from recbole_hns import load_data_and_model, run
 from recbole_hns.errors import UserError
+from recbole_hns.loss import LOSSES as LOSSES_BY_NAME
 from recbole_hns.loss import Loss
+from recbole_hns.model.embeddings import EncodedTables
 from recbole_hns.sampler import SAMPLERS
 
 #: Keys that suit 40 items, of samplers with other defaults.
@@ -104,6 +106,66 @@ def test_gradient_with_shared_candidates(
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
     for gradient, parameter in zip(gradients, network.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"loss": "softmax"},
+        {"loss": "softmax", "softmax_positive": True, "model": "LightGCN", "reg_weight": 0.01},
+        {"loss": "softmax", "loss_tau": 0.001},
+        {"loss": "sl_at_k", "sl_k": 3, "similarity": "cosine"},
+        {"loss": "bsl", "bsl_pooled": True, "candidate_distribution": "popularity"},
+        {"loss": "bsl", "candidate_distribution": "in_batch", "similarity": "cosine"},
+        {"sampler": "ssm", "ssm_negatives": "popularity", "candidate_num": 30},
+        {"sampler": "ssm", "ssm_negatives": "in_batch", "ssm_similarity": "cosine"},
+    ],
+    ids=str,
+)
+def test_scores_that_are_not_made_are_as_if_they_were(keys, in_parts, toy, float64, monkeypatch):
+    """Some users' own items are all that was drawn, one of three times."""
+    made = []
+    score = EncodedTables.score
+    monkeypatch.setattr(EncodedTables, "score", lambda *args: made.append(score(*args)) or made[-1])
+    keys = {"sampler": "all", "candidate_sharing": "batch", "candidate_num": 3, **keys}
+    trainer, batch = ready(40, **keys, **toy)
+    if in_parts:
+        monkeypatch.setattr(trainer.adapter, "pairs_in_memory", lambda _=0: 3 * 7)
+    alone = trainer.pool.used[batch.user[0].item()]
+    drawn = torch.tensor(sorted(alone)[:3])
+    if keys["candidate_num"] == 3:
+        monkeypatch.setattr(trainer.pool, "draw_shared", lambda num, device: drawn)
+    results = []
+    for takes_all in (True, False):
+        monkeypatch.setattr(type(trainer.sampler), "takes_all", takes_all)
+        trainer.model.zero_grad()
+        torch.manual_seed(3)
+        losses, sums = step(trainer, batch)
+        losses.sum().backward()
+        assert bool(made) != takes_all
+        gradients = [p.grad.clone() for p in trainer.model.parameters()]
+        results.append((losses.detach(), sums, *gradients))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_what_makes_its_own_choice_or_loss_has_the_scores_made():
+    class Chosen(SAMPLERS["all"]):
+        def select(self, scores, candidates, part):
+            return super().select(scores, candidates, part)
+
+    class Doubled(LOSSES_BY_NAME["softmax"]):
+        def row_losses(self, scores, negatives, part):
+            return 2 * super().row_losses(scores, negatives, part)
+
+    class Summed(LOSSES_BY_NAME["bsl"]):
+        def forward(self, scores, negatives, part):
+            return scores.neg.sum()
+
+    assert not Chosen.takes_all
+    assert not Doubled.sums_only
+    assert not Summed.sums_only
+    assert type("Same", (SAMPLERS["all"],), {}).takes_all
 
 
 @pytest.mark.parametrize("loss", LOSSES)

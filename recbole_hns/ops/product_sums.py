@@ -1,0 +1,128 @@
+"""Sums over the scores of each row, without the matrix of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hns.ops import devices, kernels
+
+#: Exponentials of numbers up to this, and down to minus this, are far from the ends of float32.
+BOUND = 40.0
+
+
+class ProductSums:
+    """Inner products of all queries with all of some items, for losses that need sums of them only.
+
+    They are made for as many rows at a time as stay in a CPU's cache: one pass over a matrix of
+    them in memory takes half of the time of the product that makes it.
+
+    Args:
+        query: ``[B, dim]``.
+        item_e: ``[N, dim]``.
+        excluded: row and column of products that are in no sum, two int64 tensors of one length;
+            not all of any row.
+
+    Attributes:
+        sums: sum of each row, ``[B]``, without gradient; None before :meth:`log_sum_exp`.
+    """
+
+    def __init__(
+        self, query: Tensor, item_e: Tensor, excluded: tuple[Tensor, Tensor] | None
+    ) -> None:
+        self._query, self._item_e, self._excluded = query, item_e, excluded
+        self.sums: Tensor | None = None
+
+    def log_sum_exp(self, tau: float, linear: bool = False) -> Tensor:
+        """Log sum_j exp(s_j / tau) of each row, ``[B]``.
+
+        Args:
+            tau: the temperature, > 0.
+            linear: whether the gradient in it will likely be the same in all rows; all of the
+                gradient but for that factor is then computed at once. It is right in any case.
+        """
+        query, item_e = self._query.detach() / tau, self._item_e.detach()
+        exponentials = _Exponentials(query, item_e, self._excluded)
+        value = _LogSumExp.apply(self._query, self._item_e, exponentials, tau, linear)
+        self.sums = (query @ item_e.sum(dim=0) - exponentials.left_out) * tau
+        return value
+
+
+class _Exponentials:
+    """exp(s) of the products of queries and items, 0 for what is excluded, block by block.
+
+    Attributes:
+        highest: what was subtracted from each row's products, ``[B]``.
+        left_out: sum of what is excluded in each row, ``[B]``, after a pass over the blocks.
+    """
+
+    def __init__(
+        self, query: Tensor, item_e: Tensor, excluded: tuple[Tensor, Tensor] | None
+    ) -> None:
+        self.query, self.item_e, self._excluded = query, item_e, excluded
+        self.highest, self.left_out = query.new_zeros(2, len(query))
+        longest = (each.norm(dim=1).max() for each in (query, item_e))
+        # cosines over most temperatures: no need to look for the highest of each row
+        self._bounded = bool(torch.mul(*longest) <= BOUND)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows, and their exponentials, in memory that the next ones will take."""
+        size = max(1, devices.pairs_at_once(self.query) // len(self.item_e))
+        memory = self.query.new_empty(min(size, len(self.query)), len(self.item_e))
+        self.left_out.zero_()
+        for start in range(0, len(self.query), size):
+            rows = slice(start, start + size)
+            query = self.query[rows]
+            products = torch.mm(query, self.item_e.t(), out=memory[: len(query)])
+            if self._excluded is not None:
+                _leave_out(products, start, *self._excluded, self.left_out)
+            if not self._bounded:
+                torch.amax(products, 1, out=self.highest[rows])
+                products -= self.highest[rows].unsqueeze(1)
+            yield rows, products.exp_()
+
+
+def _leave_out(products: Tensor, start: int, row: Tensor, column: Tensor, sums: Tensor) -> None:
+    """Set what is excluded of rows from ``start`` on to minus infinity, and add it to the sums."""
+    if devices.by_kernel(products):
+        kernels.leave_out(products.numpy(), start, row.numpy(), column.numpy(), sums.numpy())
+        return
+    inside = ((row >= start) & (row < start + len(products))).nonzero().squeeze(1)
+    row, column = row[inside], column[inside]
+    sums.index_add_(0, row, products[row - start, column])
+    products[row - start, column] = -torch.inf
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, item_e: Tensor, products: _Exponentials, tau: float, linear: bool
+    ) -> Tensor:
+        total = query.new_empty(len(query))
+        query_grad = torch.empty_like(query)
+        item_grad = item_e.new_zeros(item_e.shape[::-1]) if linear else None
+        for rows, terms in products.blocks():
+            torch.sum(terms, 1, out=total[rows])
+            torch.mm(terms, item_e, out=query_grad[rows])
+            if item_grad is not None:
+                item_grad.addmm_((query[rows] / total[rows].unsqueeze(1)).t(), terms)
+        query_grad /= total.unsqueeze(1)
+        ctx.products, ctx.tau, ctx.item_grad = products, tau, item_grad
+        ctx.save_for_backward(query, total, query_grad)
+        return products.highest + total.log()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        query, total, query_grad = ctx.saved_tensors
+        factor, item_grad = grad / ctx.tau, ctx.item_grad
+        query_grad = query_grad * factor.unsqueeze(1)
+        if item_grad is not None and (factor == factor[0]).all():
+            return query_grad, (item_grad * factor[0]).t(), None, None, None
+        weighted = query * (factor / total).unsqueeze(1)
+        item_grad = query.new_zeros(ctx.products.item_e.shape[::-1])
+        for rows, terms in ctx.products.blocks():
+            item_grad.addmm_(weighted[rows].t(), terms)
+        return query_grad, item_grad.t(), None, None, None
