@@ -46,6 +46,8 @@ class ProductSums:
         """
         query, item_e = self._query.detach() / tau, self._item_e.detach()
         exponentials = _Exponentials(query, item_e, self._excluded)
+        # another device would be waited for, to see whether it is
+        linear = linear and devices.on_cpu(query)
         value = _LogSumExp.apply(self._query, self._item_e, exponentials, tau, linear)
         self.sums = (query @ item_e.sum(dim=0) - exponentials.left_out) * tau
         return value
@@ -64,9 +66,9 @@ class _Exponentials:
     ) -> None:
         self.query, self.item_e, self._excluded = query, item_e, excluded
         self.highest, self.left_out = query.new_zeros(2, len(query))
-        longest = (each.norm(dim=1).max() for each in (query, item_e))
-        # cosines over most temperatures: no need to look for the highest of each row
-        self._bounded = bool(torch.mul(*longest) <= BOUND)
+        # cosines over most temperatures: no need to look for the highest of each row; another
+        # device would be waited for
+        self._bounded = devices.on_cpu(query) and _longest(query) * _longest(item_e) <= BOUND
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Rows, and their exponentials, in memory that the next ones will take."""
@@ -83,6 +85,10 @@ class _Exponentials:
                 torch.amax(products, 1, out=self.highest[rows])
                 products -= self.highest[rows].unsqueeze(1)
             yield rows, products.exp_()
+
+
+def _longest(rows: Tensor) -> float:
+    return rows.norm(dim=1).max().item()
 
 
 def _leave_out(products: Tensor, start: int, row: Tensor, column: Tensor, sums: Tensor) -> None:
