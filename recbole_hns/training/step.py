@@ -92,7 +92,8 @@ def part_losses(
     if (
         sampler.takes_all
         and loss.sums_only
-        and part.shared is not None
+        and candidates.items is not None
+        and len(candidates.items) == 1
         and isinstance(encoded, EncodedTables)
         and not torch.is_autocast_enabled(query.device.type)
     ):
