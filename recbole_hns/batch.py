@@ -122,6 +122,7 @@ class Negatives(NamedTuple):
         excluded: row and column of each excluded candidate among them, where there are no weights
             to say so; it scores minus infinity, also with gradient. None: there is none.
         num: number of negatives of each row, ``[B, 1]``, where ``excluded`` is given.
+        means: mean of each row's scores, ``[B]``, where the scores are not made and stand as zeros.
     """
 
     items: Tensor | None
@@ -130,6 +131,7 @@ class Negatives(NamedTuple):
     scale: Tensor | None = None
     excluded: tuple[Tensor, Tensor] | None = None
     num: Tensor | None = None
+    means: Tensor | None = None
 
     @classmethod
     def of(cls, candidates: Candidates, scores: Scores, selection: Selection) -> Negatives:
@@ -190,6 +192,13 @@ class Negatives(NamedTuple):
         neg = pos.new_zeros(()).expand(len(pos), candidates.items.shape[1])
         return cls.of(candidates, Scores(pos, neg), Selection())
 
+    def with_sums(self, sums: Tensor) -> Negatives:
+        """The same with the mean of scores that are not made, from each row's sum, ``[B]``."""
+        if self.num is None:
+            return self._replace(means=sums / self.scores.neg.shape[1])
+        num = self.num.squeeze(1)
+        return self._replace(means=torch.where(num > 0, sums, 0) / num.clamp(min=1))
+
     def mean(self, losses: Tensor) -> Tensor:
         """Weighted mean of the losses of each row's negatives.
 
@@ -241,16 +250,11 @@ class Negatives(NamedTuple):
 
     def mean_scores(self) -> Tensor:
         """Weighted mean of the scores of each row's negatives, ``[B]``; 0 where it has none."""
+        if self.means is not None:
+            return self.means
         if self.num is None:
             return self.mean(self.scores.neg)
-        return self.mean_of(finite_sums(self.scores.neg))
-
-    def mean_of(self, sums: Tensor) -> Tensor:
-        """The mean of each row's scores, ``[B]``, from their sums, where there are no weights."""
-        if self.num is None:
-            return sums / self.scores.neg.shape[1]
-        num = self.num.squeeze(1)
-        return torch.where(num > 0, sums, 0) / num.clamp(min=1)
+        return finite_sums(self.scores.neg) / self.num.squeeze(1).clamp(min=1)
 
     def weights(self) -> Tensor | None:
         """The weights as a matrix, ``[B, M]``; None where all of the part are 1 / M."""

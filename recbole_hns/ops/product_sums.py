@@ -27,14 +27,15 @@ class ProductSums:
             not all of any row.
 
     Attributes:
-        sums: sum of each row, ``[B]``, without gradient; None before :meth:`log_sum_exp`.
+        sums: sum of each row, ``[B]``, without gradient, once :meth:`log_sum_exp` was called.
     """
+
+    sums: Tensor
 
     def __init__(
         self, query: Tensor, item_e: Tensor, excluded: tuple[Tensor, Tensor] | None
     ) -> None:
         self._query, self._item_e, self._excluded = query, item_e, excluded
-        self.sums: Tensor | None = None
 
     def log_sum_exp(self, tau: float, linear: bool = False) -> Tensor:
         """Log sum_j exp(s_j / tau) of each row, ``[B]``.

@@ -65,37 +65,35 @@ def batch_losses(
         if isinstance(sampler, LayeredSampler):
             return _layered_losses(batch, parts, model, encoded, sampler, loss, pool)
         if len(parts) == 1:
-            value, negatives, score_sums = part_losses(batch, encoded, sampler, loss, pool)
-            return Step(model.total(encoded, batch, value, negatives), score_sums)
+            value, negatives = part_losses(batch, encoded, sampler, loss, pool)
+            total = model.total(encoded, batch, value, negatives)
+            return Step(total, _negatives_sums(negatives))
 
         leaves, sums = encoded.in_parts(chain(sampler.parameters(), loss.parameters()))
-        all_sums, item_weights = [], []
+        score_sums, item_weights = [], []
         for part in parts:
-            value, negatives, score_sums = part_losses(part, leaves, sampler, loss, pool)
+            value, negatives = part_losses(part, leaves, sampler, loss, pool)
             sums.add(value)
             item_weights.append(leaves.item_weight(negatives))
-            all_sums.append(score_sums)
+            score_sums.append(_negatives_sums(negatives))
         (value,) = sums.totals()
         rows_of_negatives = model.rows_by_weight(encoded, sum(item_weights))
         total = model.total(encoded, batch, value, negative_rows=rows_of_negatives)
-        return Step(total, torch.stack(all_sums).sum(dim=0))
+        return Step(total, torch.stack(score_sums).sum(dim=0))
 
 
 def part_losses(
     part: Batch, encoded: Encoded, sampler: HardNegativeSampler, loss: Loss, pool: NegativePool
-) -> tuple[Tensor, Negatives, Tensor]:
-    """The configured loss of a part of a batch, a scalar.
-
-    Returns:
-        The loss, the negatives it learns from, and the sums that :class:`Step` has.
-    """
+) -> tuple[Tensor, Negatives]:
+    """The configured loss of a part of a batch, a scalar, and the negatives it learns from."""
     query = encoded.query(part)
     with torch.no_grad():
         candidates = sampler.propose(part, encoded, pool)
     if (
         sampler.takes_all
         and loss.sums_only
-        and part.shared is not None
+        and candidates.items is not None
+        and len(candidates.items) == 1
         and isinstance(encoded, EncodedTables)
         and not torch.is_autocast_enabled(query.device.type)
     ):
@@ -103,14 +101,12 @@ def part_losses(
         # not made, as the loss only hands them on
         neg: Any = products
         value = loss(Scores(pos, neg), negatives, part)
-        assert products.sums is not None
-        return value, negatives, _sums(Scores(pos, negatives.mean_of(products.sums)))
+        return value, negatives.with_sums(products.sums)
     with torch.no_grad():
         scores = encoded.score(query, part, candidates)
         selection = sampler.select(scores, candidates, part)
         negatives = Negatives.of(candidates, scores, selection)
-    value = loss(encoded.rescore(query, part, negatives), negatives, part)
-    return value, negatives, _sums(Scores(negatives.scores.pos, negatives.mean_scores()))
+    return loss(encoded.rescore(query, part, negatives), negatives, part), negatives
 
 
 def _layered_losses(
@@ -139,6 +135,10 @@ def _layered_losses(
     root = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt().view(1)
     total = model.total(encoded, batch, value, negative_rows=lambda: root)
     return Step(total, torch.stack(score_sums).sum(dim=0))
+
+
+def _negatives_sums(negatives: Negatives) -> Tensor:
+    return _sums(Scores(negatives.scores.pos, negatives.mean_scores()))
 
 
 def _sums(scores: Scores) -> Tensor:
