@@ -94,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for a mistake of the user's, which is reported in one line on stderr, 130 if
-        interrupted, 143 if terminated, 1 if what a job ran on failed. A failure of the program
+        interrupted, 143 if terminated, 1 if what a job ran on failed or nobody reads its output. A
+        failure of the program
         raises, which exits with 1.
     """
     # a user's own sampler, module:Class, lies where the user is
@@ -116,7 +117,9 @@ def run_command(command: click.Command, arguments: list[str], program: str) -> i
     try:
         # which takes what it is given apart
         with command.make_context(program, [*arguments]) as ctx:
-            return command.invoke(ctx)
+            status = command.invoke(ctx)
+        sys.stdout.flush()
+        return status
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except UserError as error:
@@ -131,6 +134,10 @@ def run_command(command: click.Command, arguments: list[str], program: str) -> i
         return tell(f"{error.option_name}: no such option; {hint}")
     except click.UsageError as error:
         return tell(" ".join(error.format_message().split()))
+    except BrokenPipeError:
+        # who reads, such as head, has enough; Python would say so again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         # in whatever library it is: nothing is wrong with the program
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

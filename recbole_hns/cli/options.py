@@ -97,6 +97,13 @@ class Command(click.Command):
         # first: it is shown whatever else there is
         self.params.insert(0, _help_option(self._show_help))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, but that a flag does not take what follows it for its value."""
+        flags = {
+            text for one in self._options.values() if _flag(one) for text in _spellings(one.name)
+        }
+        return super().parse_args(ctx, [f"{text}=true" if text in flags else text for text in args])
+
     def invoke(self, ctx: click.Context) -> int:
         """Check the command line and run; returns the exit status."""
         texts = {name: _once(name, given) for name, given in ctx.params.items() if given}
@@ -235,14 +242,13 @@ def option_help(known: Options) -> str:
 def _declared(option: Parameter) -> click.Option:
     # click only takes the command line apart: values are checked as those of the config are, and
     # one that is given twice is told
-    flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
-    return click.Option(
-        # with dashes too, as other programs have them
-        [option.name, *{f"--{option.name}", f"--{option.name.replace('_', '-')}"}],
-        type=click.UNPROCESSED,
-        multiple=True,
-        **(flag if option.field.annotation is bool else {}),
-    )
+    names = [option.name, *_spellings(option.name)]
+    return click.Option(names, type=click.UNPROCESSED, multiple=True)
+
+
+def _spellings(name: str) -> set[str]:
+    # with dashes too, as other programs have them
+    return {f"--{name}", f"--{name.replace('_', '-')}"}
 
 
 def _help_option(show: Callable[[click.Context, str], None]) -> click.Option:

@@ -106,7 +106,7 @@ class Lists:
     ) -> Iterator[Ranked]:
         """The items with the highest scores for each user, parts of the users at a time.
 
-        Items of equal score are in the order of their ids.
+        Items of equal score are in the order of their ids; on a GPU in any.
 
         Args:
             users: ``[n]``.

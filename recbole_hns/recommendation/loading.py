@@ -89,7 +89,12 @@ def read_checkpoint(
 
 
 def checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    """The config of a checkpoint, with what is given over it."""
+    """The config of a checkpoint, with what is given over it.
+
+    Raises:
+        UserError: for a class of the user's own that is not given, another than the checkpoint's,
+            or a value that is not allowed.
+    """
     values = {**recorded, **given}
     # these name pickles, which RecBole would load
     for key in ("dataset_save_path", "dataloaders_save_path"):
@@ -104,6 +109,10 @@ def checkpoint_config(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> 
             # importing what a file from elsewhere names would run code
             allowed = f"is not one of this package's; give the {axis} beside the checkpoint to "
             raise UserError.of(axis, recorded[axis], f"{allowed}trust it")
+        name = str(getattr(given.get(axis), "name", given.get(axis)))
+        # a class of the user's own may be recorded by another name
+        if name in known and recorded.get(axis) in known and name != recorded[axis]:
+            raise UserError.of(axis, name, f"the checkpoint is of {recorded[axis]}")
     named = {key: values.pop(key, None) for key in ("model", "sampler", "loss")}
     named["model"] = _model(recorded.get("model"), given.get("model"))
     return Config(**named, config_dict=values)

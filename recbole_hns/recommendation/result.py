@@ -37,8 +37,8 @@ class RunResult(dict[str, Any]):
         checkpoint: path of the checkpoint; None if none was saved.
         result_file: path of the result file; None if there is none.
         epochs: the record of each epoch, as the result file has it.
-        best_epoch: the number of epochs that the model was trained for: those after which
-            validation was best, or all where nothing selects.
+        best_epoch: the number of epochs after which validation was best, or all where nothing
+            selects; the model is of that epoch, but with ``saved=False`` of the last.
     """
 
     def __init__(

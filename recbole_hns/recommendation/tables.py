@@ -182,7 +182,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
         raise UserError.of("output", path, allowed)
     if Path(path).is_dir():
         raise UserError.of("output", path, "is a directory; must be a file")
-    writable_directory("output", str(Path(path).absolute().parent))
+    # directories that are missing are made when there is something to write
+    near = next(each for each in Path(path).absolute().parents if os.path.exists(each))
+    writable_directory("output", str(near))
 
 
 def write_tables(tables: Iterable[pa.Table], head: str, path: str | os.PathLike[str]) -> int:
@@ -208,6 +210,7 @@ def write_tables(tables: Iterable[pa.Table], head: str, path: str | os.PathLike[
                 add(table)
                 count += len(table)
 
+    writable_directory("output", str(Path(path).absolute().parent))
     replace_file(path, write)
     return count
 

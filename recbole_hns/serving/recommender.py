@@ -103,24 +103,25 @@ class Recommender:
         known = self._known_item[:0] if keep_known else self._known_item[start:end]
         return self._best(self._user_vectors[row], known, k)
 
-    def recommend_from(self, items: Iterable[Any], k: int = 10) -> list[tuple[str, float]]:
+    def recommend_from(self, items: Any, k: int = 10) -> list[tuple[str, float]]:
         """The ``k`` best items for a user who was unknown at training, by the items they know.
 
         The user's vector is what a ridge regression makes of their items' vectors, which was
         fitted, at the export, to give the vectors of the users who were known.
 
         Args:
-            items: as the data set names them; those that the model does not know are left out, and
-                none of the others is in the list.
+            items: one or several, as the data set names them; those that the model does not know
+                are left out, and none of the others is in the list.
             k: length of the list.
 
         Raises:
             UserError: if the model knows none of the items.
         """
-        names = [items] if isinstance(items, (str, bytes)) else [str(item) for item in items]
+        single = isinstance(items, str) or not isinstance(items, Iterable)
+        names = [str(item) for item in ([items] if single else items)]
         known = sorted({self._items[name] for name in names if name in self._items})
         if not known:
-            raise UserError.of("items", ",".join(map(str, names[:3])), "the model knows none")
+            raise UserError.of("items", ",".join(names[:3]), "the model knows none")
         total = self._item_vectors[known].sum(axis=0) / np.float32(len(known) ** 0.5)
         return self._best(total @ self._fold_in, np.array(known), k)
 
@@ -146,12 +147,10 @@ class Recommender:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise UserError.of("k", k, "must be an integer >= 1")
         scores[known] = -np.inf
-        if k < len(scores):
-            best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
-        else:
-            best = np.arange(len(scores))
-        # of equal scores the one that the data set has first
-        best = best[np.lexsort((best, -scores[best]))]
+        place = max(len(scores) - k, 0)
+        # with all that equal the last of them: of these the ones that the data set has first
+        best = np.flatnonzero(scores >= np.partition(scores, place)[place])
+        best = best[np.argsort(-scores[best], kind="stable")[:k]]
         found = zip(best.tolist(), scores[best].tolist(), strict=True)
         return [(self._names[item], score) for item, score in found if score > -np.inf]
 

@@ -1,6 +1,7 @@
 """Commands as a user meets them: what answers without PyTorch, what goes where, what is told."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -296,6 +297,31 @@ def test_keys_have_two_forms(given, monkeypatch):
     assert (seen["model"], seen["sampler"], seen["loss"]) == ("LightGCN", "ahns", None)
     config = Config(seen["model"], command_line=seen["command_line"])
     assert (config["epochs"], config["ahns_p"], config["topk"]) == (2, -1.0, [5, 10])
+
+
+def test_a_flag_leaves_what_follows_it_alone(capsys):
+    assert main(["plot", "--quiet", "none.json"]) == main(["plot", "none.json", "--quiet"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert (
+        lines[0]
+        == lines[1]
+        == ("recbole-hns: error: result file=none.json: cannot be read: No such file or directory")
+    )
+
+
+@pytest.mark.parametrize("given", [["--help"], ["run", "--help"], ["simulate", "--trials=50"]])
+def test_a_reader_that_has_enough_is_no_failure_of_the_program(given):
+    closed, stdout = os.pipe()
+    os.close(closed)
+    with open(stdout, "w") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "recbole_hns", *given],
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_options_of_commands_may_have_dashes(capsys):

@@ -129,7 +129,7 @@ def test_files_that_name_no_users(name, content, told):
         (["--checkpoint=C", "--output=dataset"], "output=dataset: must end in"),
         (["--checkpoint=C", "--output=file/r.csv"], "must be a directory that can be written to"),
         (["--checkpoint=C", "--output=d.csv"], "output=d.csv: is a directory"),
-        (["--checkpoint=a.pth", "--output=r.csv"], "checkpoint=a.pth: must be a checkpoint file"),
+        (["--checkpoint=a.pth", "--output=n/r.csv"], "checkpoint=a.pth: must be a checkpoint file"),
         (["--checkpoint=C", "--output=r.csv", "--topk=41"], "topk=41: must be an integer >= 1 and"),
         (["--checkpoint=C", "--output=r.csv", "--topk=0"], "topk=0: must be an integer > 0"),
         (
@@ -153,6 +153,7 @@ def test_mistakes_of_recommend(arguments, told, result, capsys):
     assert len(err) == 1
     assert told in err[0]
     assert not Path("r.csv").exists()
+    assert not Path("n").exists()
     assert not list(Path().glob(".*"))
 
 

@@ -157,6 +157,15 @@ def test_own_classes_have_to_be_named(toy):
         load(result.checkpoint, model="LightGCN", sampler=OwnSampler)
 
 
+@pytest.mark.parametrize(("axis", "other"), [("sampler", "rns"), ("loss", "hinge")])
+def test_another_sampler_or_loss_than_the_checkpoints_is_refused(axis, other, toy):
+    result = run(sampler="dns", loss="bpr", config_dict={**SHORT, **toy})
+    same = {"sampler": "dns", "loss": "bpr"}
+    assert load(result.checkpoint, **same).config["sampler"] == "dns"
+    with pytest.raises(UserError, match=f"{axis}={other}: the checkpoint is of {same[axis]}"):
+        load(result.checkpoint, **{axis: other})
+
+
 def test_own_classes_are_named_by_their_modules(toy, tmp_path, monkeypatch):
     (tmp_path / "their_model.py").write_text(
         "from recbole.model.general_recommender import BPR\nclass Mine(BPR):\n    pass\n"

@@ -68,14 +68,15 @@ def test_lists_are_those_of_a_sort(seed, k):
     assert [item for item, _ in model.similar("i4", k)] == literal(cosines, {4}, k)
 
 
-def test_equal_and_large_scores_are_in_the_order_of_the_items():
+@pytest.mark.parametrize("k", [1, 5, 12, 20])
+def test_equal_and_large_scores_are_in_the_order_of_the_items(k):
     kept = arrays()
     kept["item_vectors"][:] = 1e4
     kept["user_vectors"][:] = 1e4
     kept["known_offset"][:] = 0
     kept["known_item"] = kept["known_item"][:0]
-    found = recommender(**kept).recommend("u1", 12)
-    assert [item for item, _ in found] == [f"i{row}" for row in range(12)]
+    found = recommender(**kept).recommend("u1", k)
+    assert [item for item, _ in found] == [f"i{row}" for row in range(min(k, 12))]
     assert all(np.isfinite(score) for _, score in found)
 
 
@@ -113,6 +114,9 @@ def test_names_may_be_numbers(tmp_path):
     model = Recommender({"7": 0}, names, **{**kept, "user_vectors": kept["user_vectors"][:1]})
     assert model.recommend(7, 3) == model.recommend("7", 3)
     assert model.similar(4, 2) == model.similar("4", 2)
+    assert (
+        model.recommend_from(4, 2) == model.recommend_from("4", 2) == model.recommend_from([4], 2)
+    )
 
 
 def test_what_is_written_is_read(tmp_path):
