@@ -10,6 +10,7 @@ from recbole_hns.config import Config
 from recbole_hns.config.axes import chosen_loss
 from recbole_hns.config.specs import is_fixed, parse_specs, without_fixed
 from recbole_hns.errors import UserError
+from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.sampler import HardNegativeSampler, sampler_class
 
 #: Keys of an entry beside those of its sampler and its loss.
@@ -104,6 +105,9 @@ def _recbole_entries(
 def _recbole_entry(values: Mapping[str, Any], candidate_num: int | None) -> Entry:
     """RecBole's ``uniform``, or its ``dynamic`` with a number of candidates."""
     config = Config(sampler="rns", config_dict=without_fixed(values, sampler_class("rns")))
+    if config["learner"] in ROW_OPTIMIZERS:
+        allowed = "RecBole's own training cannot have it; --recbole= leaves that out"
+        raise UserError.of("learner", config["learner"], allowed)
     # not among the keys, where it would be refused in favour of a sampler
     config["train_neg_sample_args"] = {
         "distribution": "uniform",

@@ -310,6 +310,7 @@ def test_keys_without_effect_are_told(toy, capsys):
         ([TINY, "--samplers=dns:dns_m=3"], "dns_m=3: sampler dns has only candidate_num"),
         ([TINY, "--samplers=dns:candidate_num=0"], "candidate_num=0: must be an integer > 0"),
         ([TINY, "--samplers=dns dns"], "dns (N=32) is there twice"),
+        ([TINY, "--learner=sparse_adam"], "learner=sparse_adam: RecBole's own training cannot"),
         ([TINY, "--samplers=dns_mn:dns_m=9,candidate_num=8"], "dns_m=9: must be <="),
         ([TINY, "--recbole=static"], "recbole=static: must be one of uniform, dynamic"),
         ([TINY, "--recbole=uniform:candidate_num=3"], "candidate_num=3: RecBole's uniform has no"),
