@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,8 +76,7 @@ def drawn_on_cpu(monkeypatch):
 def losses():
     (path,) = Path("saved").glob("*.json")
     found = [epoch["train_loss"] for epoch in json.loads(path.read_text())["epochs"]]
-    for file in Path("saved").iterdir():
-        file.unlink()
+    shutil.rmtree("saved")
     return found
 
 
@@ -256,8 +256,7 @@ def test_mixed_precision(model, candidate_num, toy, device):
 def test_a_run_is_resumed_and_read_on_either_device(model, toy, device):
     keys = {**SHORT, **toy, **MODELS[model], "epochs": 4}
     whole = run(model, sampler="dns", config_dict={**keys, **on(device)})
-    for file in Path("saved").iterdir():
-        file.unlink()
+    shutil.rmtree("saved")
     run(model, sampler="dns", config_dict={**keys, **on(device), "epochs": 2})
     (path,) = Path("saved").glob("*.pth")
     assert load_checkpoint(path)["state_dict"]["user_embedding.weight"].device.type == "cpu"
