@@ -95,8 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 for a mistake of the user's, which is reported in one line on stderr, 130 if
         interrupted, 143 if terminated, 1 if what a job ran on failed or nobody reads its output. A
-        failure of the program
-        raises, which exits with 1.
+        failure of the program raises, which exits with 1.
     """
     # a user's own sampler, module:Class, lies where the user is
     if os.getcwd() not in sys.path:

@@ -18,6 +18,7 @@ from recbole_hns.config.known import unknown
 from recbole_hns.config.yaml_files import literal
 from recbole_hns.errors import UserError, nearest
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
+from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.parameters import Parameter
 
 #: Levels that RecBole's logger has; it takes any other for INFO.
@@ -99,7 +100,7 @@ def check_optional(values: Mapping[str, Any]) -> None:
         if min(clip.values()) <= 0:
             raise UserError.of("clip_grad_norm", clip, "max_norm and norm_type must be > 0")
     learner, decay = values.get("learner"), values.get("weight_decay")
-    if learner in ("sparse_adam", "rowwise_adagrad") and decay:
+    if learner in ROW_OPTIMIZERS and decay:
         allowed = (
             f"must be 0 with learner={learner}, which leaves rows that a batch does not have as "
             "they are; set reg_weight, of models that have it, or learner=adam"

@@ -299,7 +299,7 @@ def add_highest(
         for chunk in range(0, len(values), CHUNK):
             part = values[chunk : chunk + CHUNK]
             # nearly always none, which vector instructions find out
-            if not _more(part, top[last]):
+            if not _above(part, top[last]):
                 continue
             for k in range(len(part)):
                 value, number = part[k], first + chunk + k
@@ -310,15 +310,6 @@ def add_highest(
                     top[place], at[place] = top[place - 1], at[place - 1]
                     place -= 1
                 top[place], at[place] = value, number
-
-
-@_compiled()
-def _more(values: Any, threshold: Any) -> Any:
-    """How many values are above the threshold, NaN left out."""
-    count = np.int32(0)
-    for k in range(len(values)):
-        count += np.int32(values[k] > threshold)
-    return count
 
 
 @_compiled()

@@ -15,7 +15,12 @@ from recbole_hns.errors import UserError
 from recbole_hns.evaluation import Collector
 from recbole_hns.model import make_adapter
 from recbole_hns.model.predicted import PREDICT_PAIRS
-from recbole_hns.recommendation.loading import Trained, read_checkpoint, restore
+from recbole_hns.recommendation.loading import (
+    Trained,
+    checkpoint_config,
+    read_checkpoint,
+    restore,
+)
 from recbole_hns.recommendation.result import load
 from recbole_hns.recommendation.tables import (
     as_tables,
@@ -105,7 +110,8 @@ def evaluate(
     """
     if part not in ("test", "valid"):
         raise UserError.of("part", part, "must be test or valid")
-    config, state = read_checkpoint(checkpoint, given_keys(**load_with))
+    loaded = given_keys(**load_with)
+    config, state = read_checkpoint(checkpoint, loaded)
     if config["protocol"] == "all" or (config["protocol"] == "paper" and part == "valid"):
         kept = {"all": "every interaction", "paper": "the validation part too"}
         allowed = f"{checkpoint} was trained on {kept[config['protocol']]}, protocol="
@@ -113,7 +119,7 @@ def evaluate(
     if metrics is not None or topk is not None:
         given = {"metrics": metrics or config["metrics"], "topk": topk or config["topk"]}
         given["valid_metric"] = _any_result(config, **given)
-        config, state = read_checkpoint(checkpoint, {**given_keys(**load_with), **given})
+        config = checkpoint_config(state["config"], {**loaded, **given})
     trained = restore(config, state, checkpoint)
     data = trained.test_data if part == "test" else trained.valid_data
     result = _Evaluation(trained).evaluate(data, False, show_progress=show_progress)

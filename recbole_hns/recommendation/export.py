@@ -24,6 +24,9 @@ from recbole_hns.serving.recommender import ARRAYS, FORMAT
 #: for users of a few items, less for those of many.
 RIDGE = 0.1
 
+#: Of the fold-in's fit.
+USERS_AT_ONCE = 4096
+
 #: Of the HNSW index: neighbours of an item, and how many are looked at to build and to search it.
 NEIGHBOURS, BUILD, SEARCH = 32, 200, 256
 
@@ -143,10 +146,6 @@ def fold_in(
     ridge = RIDGE * np.trace(squares) / dim
     # a model whose vectors are all 0 has no other answer
     return np.linalg.solve(squares + max(ridge, 1e-30) * np.eye(dim), products).astype(np.float32)
-
-
-#: Of the fold-in's fit.
-USERS_AT_ONCE = 4096
 
 
 def _write_names(folder: Path, result: RunResult) -> None:

@@ -157,12 +157,9 @@ def load(
     given = given_keys(data_path=moved, model=model, sampler=sampler, loss=loss)
     config, state = read_checkpoint(path, given)
     trained = restore(config, state, path)
-    result_file: Path | None = Path(path).absolute().with_suffix(".json")
-    test_result = None
-    if result_file is not None and result_file.is_file():
-        test_result = read_run(result_file).test_result
-    else:
-        result_file = None
+    beside = Path(path).absolute().with_suffix(".json")
+    result_file = beside if beside.is_file() else None
+    test_result = None if result_file is None else read_run(result_file).test_result
     values = {
         "best_valid_score": state["best_valid_score"],
         "valid_score_bigger": config["valid_metric_bigger"],
