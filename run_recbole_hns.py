@@ -1,4 +1,4 @@
-"""The main job: ``python run_recbole_hns.py --model=BPR --dataset=ml-100k --sampler=ahns``."""
+"""The main job: ``python run_recbole_hns.py --model=BPR --dataset=ml-100k --sampler=dns_mn``."""
 
 import sys
 

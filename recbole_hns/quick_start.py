@@ -59,7 +59,7 @@ def run(
     Args:
         model: model name or class; default ``BPR``.
         dataset: data set name; default ``ml-100k``, which comes with RecBole.
-        sampler: sampler name, ``package.module:Class`` or class; default ``ahns``.
+        sampler: sampler name, ``package.module:Class`` or class; default ``dns_mn``.
         config_file_list: YAML files, the later ones over the earlier.
         config_dict: further config keys, over the files.
         saved: whether to write checkpoint and result file.

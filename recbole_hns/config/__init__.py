@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "Config", "given_keys"]
 
 #: What a run trains when nothing is said.
-DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "ahns"}
+DEFAULTS = {"model": "BPR", "dataset": "ml-100k", "sampler": "dns_mn"}
 
 
 def __getattr__(name: str) -> Any:

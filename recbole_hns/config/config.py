@@ -58,7 +58,7 @@ class Config(RecBoleConfig):
     Args:
         model: model name or class; default: what files or dictionaries say, else ``BPR``.
         dataset: data set name; default likewise, else ``ml-100k``.
-        sampler: sampler name, ``package.module:Class`` or class; default likewise, else ``ahns``.
+        sampler: sampler name, ``package.module:Class`` or class; default likewise, else ``dns_mn``.
         config_file_list: YAML files, the later ones over the earlier.
         config_dict: further keys.
         command_line: keys given as ``--key=value``, values as strings.

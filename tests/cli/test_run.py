@@ -160,7 +160,7 @@ def test_resume_after_early_stopping_trains_no_more(toy):
     ("more", "text"),
     [
         ({"learning_rate": 0.5}, "learning_rate=0.5: the run was started with 0.001"),
-        ({"sampler": "dns"}, "sampler=dns: the run was started with ahns"),
+        ({"sampler": "dns"}, "sampler=dns: the run was started with dns_mn"),
         ({"model": "LightGCN"}, "model=LightGCN: the run was started with BPR"),
     ],
 )

@@ -19,7 +19,7 @@ from recbole_hns.sampler.registry import SAMPLERS
 def test_command_line_over_dictionary_over_files_over_defaults(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("candidate_num: 3\nepochs: 4\nlearning_rate: 1e-2\nsampler: dns\n")
-    assert Config()["sampler"] == "ahns"
+    assert Config()["sampler"] == "dns_mn"
     config = Config(
         config_file_list=[path],
         config_dict={"candidate_num": 5, "epochs": 6},
@@ -39,7 +39,7 @@ def test_command_line_over_dictionary_over_files_over_defaults(tmp_path):
 def test_nothing_is_read_from_the_caller_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--epochs=9", "--sampler=rns"])
     config = Config()
-    assert (config["epochs"], config["sampler"]) == (300, "ahns")
+    assert (config["epochs"], config["sampler"]) == (300, "dns_mn")
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
