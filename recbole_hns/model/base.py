@@ -53,6 +53,8 @@ class ModelAdapter:
         summed: whether RecBole sums the pairwise loss over the batch in place of its mean.
         kept_between_epochs: attributes of the model, beside its parameters, that an epoch leaves
             to the next, for the checkpoint.
+        before_read: called with a table and ids, None for all rows, before the step looks at them,
+            by adapters with :meth:`touched_rows`; an optimiser may have let rows wait until then.
     """
 
     models: ClassVar[tuple[type, ...]] = ()
@@ -65,6 +67,7 @@ class ModelAdapter:
         self.model: Any = model
         self.similarity = config["similarity"]
         self.step_memory = config["step_memory"] * 2**20
+        self.before_read: Callable[[Tensor, Tensor | None], None] = lambda table, ids: None
         # RecBole's BPRLoss is a mean over the batch; ConvNCF's own is a sum.
         self.summed = any(isinstance(module, ConvNCFBPRLoss) for module in model.modules())
 

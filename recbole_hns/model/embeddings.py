@@ -20,6 +20,9 @@ from recbole_hns.ops.products import products
 from recbole_hns.ops.tables import Layers, Table, look_up
 from recbole_hns.ops.unit_rows import unit_rows
 
+#: Called with a table and the rows that are going to be looked at, None for all.
+Read = Callable[[Tensor, Tensor | None], None]
+
 #: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
 SMALLEST_NORM = 1e-6
 
@@ -32,41 +35,59 @@ class EncodedTables:
         items: embeddings of all items, ``[item_num, dim]``.
         similarity: ``inner`` or ``cosine``.
         pairs_in_memory: as :class:`~recbole_hns.batch.Encoded` has it.
+        read: called with a table and ids, None for all rows, before these are looked at.
 
     Attributes:
         dense: whether the gradient of a table is one of all its rows.
     """
 
-    def __init__(self, users: Tensor, items: Tensor, similarity: str, pairs_in_memory: int) -> None:
-        self.users, self.items = users, items
+    def __init__(
+        self,
+        users: Tensor,
+        items: Tensor,
+        similarity: str,
+        pairs_in_memory: int,
+        read: Read | None = None,
+    ) -> None:
+        self._users, self._items = users, items
         self.similarity = similarity
         self.pairs_in_memory = pairs_in_memory
         self.dense = False
-        self._normalised: dict[str, Tensor] = {}
+        self._read = read or _as_they_are
+        self._normalised: dict[Tensor, Tensor] = {}
         self._kept: dict[Tensor, Tensor] = {}
+
+    @property
+    def items(self) -> Tensor:
+        """Embeddings of all items, ``[item_num, dim]``."""
+        self._read(self._items, None)
+        return self._items
 
     @property
     def user_table(self) -> Tensor:
         """Embeddings of all users, scaled to length 1 for cosines, ``[user_num, dim]``."""
-        return self._table("users")
+        return self._table(self._users)
 
     @property
     def item_table(self) -> Tensor:
         """Embeddings of all items, scaled to length 1 for cosines, ``[item_num, dim]``."""
-        return self._table("items")
+        return self._table(self._items)
 
-    def _table(self, name: str) -> Tensor:
-        table: Tensor = getattr(self, name)
+    def _table(self, table: Tensor, ids: Tensor | None = None) -> Tensor:
+        """A table, of which with ``ids`` only these rows are looked at."""
         if self.similarity == "inner":
+            self._read(table, ids)
             return table
-        if name not in self._normalised:
+        if table not in self._normalised:
+            self._read(table, None)
             self.dense = True
             with torch.enable_grad():  # the loss goes on from here
-                self._normalised[name] = unit_rows(table, SMALLEST_NORM)
-        return self._normalised[name]
+                self._normalised[table] = unit_rows(table, SMALLEST_NORM)
+        return self._normalised[table]
 
     def _rows(self, table: Tensor, ids: Tensor) -> Tensor:
         """Rows of a table, ``[len(ids), dim]``, scaled to length 1 for cosines."""
+        self._read(table, ids)
         rows = look_up([Table.of(table)], [ids]).squeeze(0)
         return rows if self.similarity == "inner" else unit_rows(rows, SMALLEST_NORM)
 
@@ -74,13 +95,13 @@ class EncodedTables:
         """Rows of items, with gradient, kept until the next part, as they are asked for twice."""
         if ids not in self._kept:
             with torch.enable_grad():
-                self._kept[ids] = self._rows(self.items, ids.view(-1))
+                self._kept[ids] = self._rows(self._items, ids.view(-1))
         return self._kept[ids]
 
     def query(self, part: Batch) -> Tensor:
         """The embedding of each row's user, with gradient: ``[B, dim]``."""
         self._kept.clear()
-        return self._rows(self.users, part.user)
+        return self._rows(self._users, part.user)
 
     def score(self, query: Tensor, part: Batch, candidates: Candidates) -> Scores:
         """Scores of positives and candidates, without gradient."""
@@ -90,7 +111,8 @@ class EncodedTables:
             pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
             neg = query @ self._items_of_part(items).t()
         else:
-            pos = list_scores(query, self.item_table, part.pos_item.unsqueeze(1))
+            pos_item = part.pos_item.unsqueeze(1)
+            pos = list_scores(query, self._table(self._items, pos_item), pos_item)
             neg = self._scores(query, items)
         if candidates.excluded is not None:
             neg[candidates.excluded] = -torch.inf
@@ -98,14 +120,15 @@ class EncodedTables:
 
     def user_scores(self, user: Tensor, items: Tensor | None) -> Tensor:
         """Scores of any items for any users, without gradient, ``[B, N]``."""
-        return self._scores(self.user_table.detach().index_select(0, user), items)
+        query = self._table(self._users, user).detach().index_select(0, user)
+        return self._scores(query, items)
 
     def _scores(self, query: Tensor, items: Tensor | None) -> Tensor:
         if items is None:
             return query @ self.item_table.t()
         if len(items) == 1:
-            return query @ self._rows(self.items, items[0]).t()
-        return list_scores(query, self.item_table, items)
+            return query @ self._rows(self._items, items[0]).t()
+        return list_scores(query, self._table(self._items, items), items)
 
     def rescore(self, query: Tensor, part: Batch, negatives: Negatives) -> Scores:
         """Scores of positives and negatives, with gradient."""
@@ -120,7 +143,7 @@ class EncodedTables:
             return Scores(pos, neg)
         listed = torch.cat([part.pos_item.unsqueeze(1), items], dim=1)
         known = torch.cat(negatives.scores, dim=1)
-        scores = list_scores(query, self.item_table, listed, known)
+        scores = list_scores(query, self._table(self._items, listed), listed, known)
         return Scores(scores[:, :1], scores[:, 1:])
 
     def unscored(
@@ -154,7 +177,7 @@ class EncodedTables:
         if items is None:
             assert weight is not None  # an excluded item has weight 0
             return weight.sum(dim=0).detach().to(self.items.dtype)
-        total = torch.zeros_like(self.items[:, 0], requires_grad=False)
+        total = torch.zeros_like(self._items[:, 0], requires_grad=False)
         if weight is None:
             # candidates that the rows share count once for each of them
             rows = len(negatives.scores.pos) / len(items)
@@ -163,6 +186,10 @@ class EncodedTables:
             each = (weight.sum(dim=0) if len(items) == 1 else weight).reshape(-1)
         # with mixed precision, weights may have a shorter type than the tables
         return total.index_add(0, items.reshape(-1), each.detach().to(total.dtype))
+
+
+def _as_they_are(table: Tensor, ids: Tensor | None) -> None:
+    """Read a table whose rows are never behind."""
 
 
 class EncodedLayers(NamedTuple):
@@ -192,8 +219,9 @@ class EmbeddingAdapter(ModelAdapter):
         """Embeddings of all users and of all items, ``[user_num, dim]`` and ``[item_num, dim]``."""
         raise NotImplementedError
 
-    def _encoded(self, users: Tensor, items: Tensor) -> EncodedTables:
-        return EncodedTables(users, items, self.similarity, self.pairs_in_memory())
+    def _encoded(self, *tables: Tensor, read: Read | None = None) -> EncodedTables:
+        users, items = tables
+        return EncodedTables(users, items, self.similarity, self.pairs_in_memory(), read)
 
     def total(
         self,

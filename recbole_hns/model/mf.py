@@ -55,7 +55,12 @@ class MFAdapter(EmbeddingAdapter):
     @contextmanager
     def encode(self, layers: bool = False) -> Iterator[Any]:
         """The two tables, without a copy."""
-        yield self._leaves.as_layers() if layers else self._encoded(*self._leaves.cleared())
+        if layers:
+            for table in self.tables():
+                self.before_read(table, None)
+            yield self._leaves.as_layers()
+        else:
+            yield self._encoded(*self._leaves.cleared(), read=self.before_read)
 
     def total(
         self,

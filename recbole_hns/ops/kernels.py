@@ -179,6 +179,81 @@ def sparse_adam(
 
 
 @_compiled(error_model="numpy")
+def adam_rows(
+    table: Any,
+    grad: Any,
+    first: Any,
+    second: Any,
+    rate: Any,
+    root: Any,
+    rest1: Any,
+    rest2: Any,
+    eps: Any,
+    ids: Any,
+    last: Any,
+    count: Any,
+) -> None:
+    """Adam's step number ``count`` for each of the rows ``ids``, once for each.
+
+    ``rate`` and ``root`` have the bias correction of the moments in them; ``rest1`` and ``rest2``
+    are 1 - beta. ``last`` is the last step of each row.
+    """
+    for each in ids:
+        if last[each] == count:
+            continue
+        last[each] = count
+        row, g, m, v = table[each], grad[each], first[each], second[each]
+        for k in range(len(row)):
+            m[k] += (g[k] - m[k]) * rest1
+            v[k] += (g[k] * g[k] - v[k]) * rest2
+            row[k] -= rate * m[k] / (np.sqrt(v[k]) * root + eps)
+
+
+@_compiled(error_model="numpy")
+def catch_up(
+    table: Any,
+    first: Any,
+    second: Any,
+    ids: Any,
+    last: Any,
+    count: Any,
+    sums: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+) -> None:
+    """Give the rows ``ids`` Adam's steps after ``last`` up to ``count``, without gradient.
+
+    ``sums[:, last]`` are those of :mod:`recbole_hns.ops.lazy_adam`.
+    """
+    # of the table's type
+    c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
+    numbers = np.zeros(6, table.dtype)
+    numbers[5] = eps
+    for each in ids:
+        lacks = count - last[each]
+        if lacks == 0:
+            continue
+        at = last[each]
+        last[each] = count
+        mean = sums[1, at] / sums[0, at]
+        numbers[0], numbers[1] = sums[0, at], mean
+        numbers[2] = sums[2, at] / sums[0, at] - mean * mean
+        # less would be a number that takes a processor long
+        numbers[3] = beta1**lacks if lacks < 400 else 0.0
+        numbers[4] = beta2**lacks
+        c, a, variance, decay1, decay2, least = numbers
+        row, m, v = table[each], first[each], second[each]
+        for k in range(len(row)):
+            root = np.sqrt(v[k])
+            over = np.float32(1) / (a * root + least)
+            part = root * over
+            row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
+            m[k] *= decay1
+            v[k] *= decay2
+
+
+@_compiled(error_model="numpy")
 def rowwise_adagrad(
     table: Any, grad: Any, total: Any, rate: Any, eps: Any, ids: Any, seen: Any
 ) -> None:

@@ -61,7 +61,7 @@ class SparseAdam(torch.optim.Adam):
                 self._rows.call(kernels.sparse_adam, table, tensors, numbers, ids)
             else:
                 _sparse_adam(*tensors, *numbers, ids)
-        self._rows.step_of_others(super().step)
+        step_of_others(super().step, self._rows.tables)
 
 
 class RowwiseAdagrad(torch.optim.Adagrad):
@@ -103,7 +103,7 @@ class RowwiseAdagrad(torch.optim.Adagrad):
                 self._rows.call(kernels.rowwise_adagrad, table, tensors, numbers, ids)
             else:
                 _rowwise_adagrad(*tensors, *numbers, ids)
-        self._rows.step_of_others(super().step)
+        step_of_others(super().step, self._rows.tables)
 
 
 #: By the name that ``learner`` gives them.
@@ -122,14 +122,11 @@ class _Rows:
         self, optimizer: torch.optim.Optimizer
     ) -> list[tuple[Tensor, Tensor, dict[str, Any], Tensor]]:
         """Each table with a gradient, this, its group and the rows that may have one."""
-        touched, found = self._touched(), []
-        for group in optimizer.param_groups:
-            for table in group["params"]:
-                if table in self.tables and table.grad is not None:
-                    ids = touched.get(table)
-                    if ids is None or len(ids) > len(table):
-                        ids = torch.arange(len(table), device=table.device)
-                    found.append((table, table.grad, group, ids))
+        found = []
+        for table, grad, group, ids in gradients_of_tables(optimizer, self.tables, self._touched()):
+            if ids is None:
+                ids = torch.arange(len(table), device=table.device)
+            found.append((table, grad, group, ids))
         return found
 
     def call(
@@ -148,14 +145,32 @@ class _Rows:
         short = map(arrays[0].dtype.type, numbers)
         kernel(*arrays, *short, ids.numpy(), self._seen[table].numpy())
 
-    def step_of_others(self, step: Callable[[], object]) -> None:
-        """Make the dense optimiser's step, in which a parameter without gradient has no part."""
-        kept = {table: table.grad for table in self.tables}
-        for table in kept:
-            table.grad = None
-        step()
-        for table, grad in kept.items():
-            table.grad = grad
+
+def gradients_of_tables(
+    optimizer: torch.optim.Optimizer,
+    tables: Collection[Tensor],
+    touched: Mapping[Tensor, Tensor],
+) -> list[tuple[Tensor, Tensor, dict[str, Any], Tensor | None]]:
+    """Each table with a gradient, this, its group and the rows that may have one, None for all."""
+    found = []
+    for group in optimizer.param_groups:
+        for table in group["params"]:
+            if table in tables and table.grad is not None:
+                ids = touched.get(table)
+                if ids is not None and len(ids) > len(table):
+                    ids = None
+                found.append((table, table.grad, group, ids))
+    return found
+
+
+def step_of_others(step: Callable[[], object], tables: Collection[Tensor]) -> None:
+    """Make a dense optimiser's step, in which a parameter without gradient has no part."""
+    kept = {table: table.grad for table in tables}
+    for table in kept:
+        table.grad = None
+    step()
+    for table, grad in kept.items():
+        table.grad = grad
 
 
 def _sparse_adam(

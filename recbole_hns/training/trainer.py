@@ -30,6 +30,7 @@ from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.predicted import PREDICT_PAIRS
 from recbole_hns.ops.allocator import keep_freed_memory
+from recbole_hns.ops.lazy_adam import LazyAdam
 from recbole_hns.ops.optimizer import load_optimizer
 from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.results import RunRecord
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
     from recbole_hns.config import Config
+
+
+#: Those that RecBole does not have, or has in another form, by the name that ``learner`` gives.
+OPTIMIZERS = {"adam": LazyAdam, **ROW_OPTIMIZERS}
 
 
 class EpochEnd(NamedTuple):
@@ -116,6 +121,8 @@ class HardNegativeTrainer(Trainer):
             part.to(config["device"])
         super().__init__(config, model)
         self.adapter: ModelAdapter = make_adapter(model, config)
+        if isinstance(self.optimizer, LazyAdam):
+            self.adapter.before_read = self.optimizer.read
         if config["eval_similarity"] == "cosine":
             predict_by_cosine(self.adapter)
         if not self.adapter.has_embeddings:
@@ -147,11 +154,11 @@ class HardNegativeTrainer(Trainer):
                 groups.append({**group, "weight_decay": 0.0})
         groups.insert(0, {"params": common, "weight_decay": decay})
         learner = kwargs.get("learner", self.learner)
-        if learner in ROW_OPTIMIZERS:
+        if learner in OPTIMIZERS:
             modules = self.model.modules()
             tables = [m.weight for m in modules if isinstance(m, torch.nn.Embedding)]
             # the adapter is made later
-            optimizer = ROW_OPTIMIZERS[learner](
+            optimizer = OPTIMIZERS[learner](
                 groups, self.learning_rate, tables, lambda: self.adapter.touched_rows()
             )
         else:
@@ -288,6 +295,8 @@ class HardNegativeTrainer(Trainer):
                 usage = get_gpu_usage(self.device)
                 batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
 
+        if isinstance(self.optimizer, LazyAdam):
+            self.optimizer.read_all()
         # the one time an epoch that the device is waited for
         sums = [total.item() for total in totals]
         self._check_nan(torch.tensor(sum(sums)))

@@ -1,0 +1,177 @@
+"""Adam whose tables wait: a row gets the steps in which it had no gradient when it is next read.
+
+Dense Adam moves every row in every step, as its momentum goes on without a gradient, which is most
+of an epoch where tables are large beside a batch. A row that is not read need not move yet. Without
+a gradient, n steps after step s its moments are ``beta1**n * m`` and ``beta2**n * v``, and it has
+moved by
+
+    m * sum_j c_j / (a_j * sqrt(v) + eps),  c_j = lr * beta1**j / (1 - beta1**(s + j)),
+                                            a_j = (beta2**j / (1 - beta2**(s + j)))**0.5,
+
+j from 1 to n. The weights c_j fall by beta1 a step, so that a_j hardly changes where they count,
+and an expansion around their mean A to the second order, with C their sum and V their variance,
+
+    m * C / (A * sqrt(v) + eps) * (1 + V * v / (A * sqrt(v) + eps)**2),
+
+is the sum to 1e-6 of it, for any v. C, A and V depend on the last step of a row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_hns.ops import devices, kernels
+from recbole_hns.ops.row_optimizers import Touched, gradients_of_tables, step_of_others
+
+#: Steps after which a gradient is no longer felt: 0.9**400 is 5e-19.
+MEMORY = 400
+
+
+class LazyAdam(torch.optim.Adam):
+    """``torch.optim.Adam`` to 1e-5, at the cost of the rows that are read.
+
+    Only on the CPU, without weight decay, and once bias correction changes slowly, after
+    1 / (1 - beta2) steps; before, and where it is not known which rows have a gradient, a step is
+    dense. The state is that of ``torch.optim.Adam``.
+
+    Args:
+        params: all parameters or their groups.
+        lr: the learning rate.
+        tables: those of the parameters that are tables, ``[rows, dim]``.
+        touched: asked in every step.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, tables: Collection[Tensor] = (), touched: Touched = dict
+    ) -> None:
+        super().__init__(params, lr=lr)
+        self._touched = touched
+        self._waiting = {table: _Waiting() for table in tables}
+
+    def read(self, table: Tensor, ids: Tensor | None = None) -> None:
+        """Have rows of a table as dense Adam would have them.
+
+        Args:
+            table: one of the tables; others are as they are.
+            ids: the rows, int64, of any shape; None for all.
+        """
+        waiting = self._waiting.get(table)
+        if waiting is not None:
+            if ids is None or ids.numel() >= len(table):
+                waiting.read_all(table, self.state[table])
+            else:
+                waiting.read(table, self.state[table], ids.reshape(-1))
+
+    def read_all(self) -> None:
+        """Have all tables as dense Adam would have them."""
+        for table, waiting in self._waiting.items():
+            self.read(table)
+            waiting.was_read_whole = False
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Make a step."""
+        lazy = []
+        for table, grad, group, ids in gradients_of_tables(self, self._waiting, self._touched()):
+            waiting, state = self._waiting[table], self.state[table]
+            if ids is not None and not waiting.was_read_whole and _may_wait(table, group, state):
+                waiting.step(table, grad, group, state, ids)
+                lazy.append(table)
+            else:
+                waiting.read_all(table, state)
+            waiting.was_read_whole = False
+        step_of_others(super().step, lazy)
+
+
+def _may_wait(table: Tensor, group: dict[str, Any], state: dict[str, Any]) -> bool:
+    return (
+        devices.by_kernel(table)
+        and not group["weight_decay"]
+        and bool(state)
+        and state["step"].item() * (1 - group["betas"][1]) >= 1
+    )
+
+
+class _Waiting:
+    """The steps that rows of a table have not had, from the time when all had had all.
+
+    Attributes:
+        was_read_whole: whether all rows were read since the last step.
+    """
+
+    def __init__(self) -> None:
+        self.was_read_whole = False
+        self._count = 0  # steps since then
+        self._last: np.ndarray[Any, Any] | None = None  # of each row, the last it had
+        # of each step: sums over later ones of c, c a and c a**2
+        self._sums = np.zeros((3, MEMORY))
+        self._factors: np.ndarray[Any, Any] | None = None
+        self._group: dict[str, Any] = {}
+
+    def read_all(self, table: Tensor, state: dict[str, Any]) -> None:
+        """Give all rows the steps they lack."""
+        self.was_read_whole = True
+        if self._count:
+            self.read(table, state, torch.arange(len(table)))
+            self._count = 0
+
+    def read(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> None:
+        """Give rows the steps they lack, ids, ``[N]``, int64."""
+        if not self._count:
+            return
+        beta1, beta2 = self._group["betas"]
+        arrays = [tensor.detach().numpy() for tensor in (table, *_moments(state))]
+        numbers = beta1, beta2, self._group["eps"]
+        kernels.catch_up(*arrays, ids.numpy(), self._last, self._count, self._sums, *numbers)
+
+    def step(
+        self,
+        table: Tensor,
+        grad: Tensor,
+        group: dict[str, Any],
+        state: dict[str, Any],
+        ids: Tensor,
+    ) -> None:
+        """Make a step of the rows ``ids``, ``[N]``, int64; the others wait."""
+        if self._last is None:
+            self._last = np.zeros(len(table), dtype=np.int32)
+        if not self._count:
+            self._last.fill(0)
+            self._sums[:] = 0
+        self._group = group
+        self.read(table, state, ids)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        correction = 1 - beta2 ** state["step"].item()
+        rate = group["lr"] / (1 - beta1 ** state["step"].item())
+        self._count += 1
+        arrays = [tensor.detach().numpy() for tensor in (table, grad, *_moments(state))]
+        # numbers of a longer type would have the loop compute in it
+        numbers = map(
+            arrays[0].dtype.type,
+            (rate, correction**-0.5, 1 - beta1, 1 - beta2, group["eps"]),
+        )
+        kernels.adam_rows(*arrays, *numbers, ids.numpy(), self._last, self._count)
+        self._add_step(rate, correction, beta1, beta2)
+
+    def _add_step(self, rate: float, correction: float, beta1: float, beta2: float) -> None:
+        """Count a step in the sums of all steps before it."""
+        if self._factors is None:
+            steps = np.arange(MEMORY, 0, -1)
+            # by which c and a fall
+            self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
+        if self._count > self._sums.shape[1]:
+            self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)], axis=1)
+        first = max(self._count - MEMORY, 0)
+        for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
+            sums[first : self._count] += (
+                rate * correction ** (-n / 2) * factors[first - self._count :]
+            )
+
+
+def _moments(state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    return state["exp_avg"], state["exp_avg_sq"]
