@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbole.utils import EvaluatorType
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.known import unknown
 from recbole_hns.config.yaml_files import literal
+from recbole_hns.convert.conversion import told_format
 from recbole_hns.errors import UserError, nearest
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
@@ -66,8 +68,19 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
     Raises:
         UserError: if it is no name.
     """
+    if dataset is None or not isinstance(dataset, (str, int, float, list)):
+        # what is no data frame either: that becomes a name before
+        allowed = "must be the name of a data set; data frames are for run and convert"
+        raise UserError.of("dataset", type(dataset).__name__, allowed)
     if not isinstance(dataset, str) or not dataset:
         raise UserError.of("dataset", dataset, "must be the name of a data set")
+    if told_format(dataset) and os.path.isfile(dataset):
+        converted = Path(dataset).name.split(".")[0]
+        allowed = (
+            f"must be the name of a data set; recbole-hns convert --input={shlex.quote(dataset)} "
+            f"--output=dataset/{converted} makes one of the file, --dataset={converted}"
+        )
+        raise UserError.of("dataset", dataset, allowed)
     path = Path(dataset.rstrip("/")).expanduser()
     name = re.sub(r"(\.(train|valid|test))?\.inter$", "", path.name)
     good = name not in ("", "..") and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME

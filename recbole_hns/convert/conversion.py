@@ -105,7 +105,7 @@ def convert(
     Raises:
         UserError: for what cannot be read or a value that is not allowed; nothing is written then.
     """
-    values = {key: value for key, value in locals().items() if key not in ("validation",)}
+    values = dict(locals())
     for key in (*COLUMN_OPTIONS.values(), "min_rating", "seed"):
         values[key] = PARAMETERS[key].check(values[key])
     if valid is not None and validation is not None:
@@ -175,7 +175,7 @@ def _format(given: str | None, sources: Mapping[str, Any]) -> str:
         if given not in SOURCES or given == "frame":
             raise UserError.of("format", given, f"must be one of {known}")
         return given
-    told = {key: SUFFIXES.get(_suffix(path)) for key, path in sources.items()}
+    told = {key: told_format(path) for key, path in sources.items()}
     unknown = [key for key, format_ in told.items() if format_ is None]
     if unknown or not told:
         which = f"; {_shown(sources[unknown[0]])} does not tell" if unknown else ""
@@ -186,9 +186,10 @@ def _format(given: str | None, sources: Mapping[str, Any]) -> str:
     return str(next(iter(told.values())))
 
 
-def _suffix(path: str | os.PathLike[str]) -> str:
+def told_format(path: str | os.PathLike[str]) -> str | None:
+    """The format that the suffix of a file tells; None if it tells none."""
     name = Path(path).name.lower()
-    return Path(name.removesuffix(".gz")).suffix
+    return SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
 
 
 def _shown(source: Any) -> str:

@@ -26,6 +26,13 @@ FIELD_KEYS = {
     "timestamp": "TIME_FIELD",
 }
 
+#: Keys that say how files are read, and what they may be for those that are written here.
+OF_FILES = {
+    "benchmark_filename": (None,),
+    "encoding": (None, "utf-8", "utf8"),
+    "field_separator": (None, "\t"),
+}
+
 
 @dataclass
 class FrameDataset:
@@ -57,13 +64,17 @@ class FrameDataset:
             UserError: if a column is not found, or a row cannot be read.
         """
         fields = {field: str(config.get(key) or FIELDS[field]) for field, key in FIELD_KEYS.items()}
+        for key, value in config.items():
+            if key in OF_FILES and value not in OF_FILES[key]:
+                raise UserError.of(key, value, "is of files, and the data set is a data frame")
         try:
-            there = frame_of(frame).names
+            # a stream can be read once
+            frame = frame_of(frame)
         except (TypeError, ValueError) as error:
             raise UserError.of("dataset", "the frame", f"cannot be read: {error}") from None
         names = {field: columns[option] for field, option in COLUMN_OPTIONS.items()}
         for field, name in fields.items():
-            if names[field] is None and name in there:
+            if names[field] is None and name in frame.names:
                 names[field] = name
         interactions = read_frames({"dataset": frame}, names)
         return cls(f"frame-{_digest(interactions, fields)}", interactions, fields)

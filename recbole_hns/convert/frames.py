@@ -54,16 +54,25 @@ def frame_of(source: Any) -> Frame:
     Raises:
         UserError: if Arrow cannot read it.
     """
+    if isinstance(source, Frame):
+        return source
     if is_a(source, "pandas", "DataFrame"):
         return Frame(
             [str(name) for name in source.columns],
-            # null is what pandas takes for missing
-            lambda at: pa.array(source.iloc[:, at], from_pandas=True),
+            lambda at: _of_pandas(source.iloc[:, at]),
         )
     if is_a(source, "polars", "DataFrame"):
         return Frame(source.columns, lambda at: source.to_series(at).to_arrow())
     table = source if isinstance(source, pa.Table) else pa.table(source)
     return Frame(table.column_names, table.column)
+
+
+def _of_pandas(column: Any) -> Any:
+    try:
+        # null is what pandas takes for missing
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"holds values that are not of one type ({error})") from None
 
 
 def _parquet(path: str) -> Frame:
@@ -98,7 +107,8 @@ def read_frames(
     """Read data frames, as :func:`is_frame` has them.
 
     Args:
-        frames: by what a message calls each: ``input``, or the parts of a ready split.
+        frames: or :class:`Frame`, by what a message calls each: ``input``, or the parts of a ready
+            split.
         names: as of :func:`read_parquet`.
 
     Raises:
@@ -186,6 +196,9 @@ class _TypeError(TypeError):
 
 def _plain(array: Any) -> Any:
     """A column without what only stores it otherwise."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        # such as a period, whose storage is another number
+        raise _TypeError(array.type)
     if pa.types.is_dictionary(array.type):
         array = pc.cast(array, array.type.value_type)
     if str(array.type) in ("string_view", "binary", "large_binary", "binary_view"):
