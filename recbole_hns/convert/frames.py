@@ -161,6 +161,8 @@ def _read(
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                     raise complain(f"column {name!r}: {error}") from None
                 found.setdefault(field, []).append(values)
+            if len({len(arrays[-1]) for arrays in found.values()}) > 1:
+                raise complain("cannot be read: its columns differ in length")
         sizes[key] = len(found["user"][-1])
         if not sizes[key]:
             raise complain("holds no interactions")
