@@ -173,6 +173,12 @@ def test_floats_of_a_frame_are_its_users_too(frame):
         ({}, {"encoding": "latin-1"}, "encoding=latin-1: is of files, and the data set is a data"),
         ({}, {"benchmark_filename": ["a", "b", "c"]}, "is of files, and the data set is a data fr"),
         ({}, {"field_separator": ","}, "field_separator=,: is of files"),
+        (
+            {},
+            {"user_column": "customer"},
+            "no such key; it is an option of recbole-hns convert, and",
+        ),
+        ({}, {"min_rating": 3}, "min_rating=3: no such key; set val_interval"),
         ({"dataset": "toy", "user_column": "u"}, {}, "user_column=u: names a column of a data fra"),
     ],
     ids=str,
