@@ -68,19 +68,19 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
     Raises:
         UserError: if it is no name.
     """
-    if dataset is None or not isinstance(dataset, (str, int, float, list)):
-        # what is no data frame either: that becomes a name before
-        allowed = "must be the name of a data set; data frames are for run and convert"
-        raise UserError.of("dataset", type(dataset).__name__, allowed)
-    if not isinstance(dataset, str) or not dataset:
-        raise UserError.of("dataset", dataset, "must be the name of a data set")
-    if told_format(dataset) and os.path.isfile(dataset):
-        converted = Path(dataset).name.split(".")[0]
+    named = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    if isinstance(named, str) and told_format(named) and os.path.isfile(named):
+        converted = Path(named).name.split(".")[0]
         allowed = (
-            f"must be the name of a data set; recbole-hns convert --input={shlex.quote(dataset)} "
-            f"--output=dataset/{converted} makes one of the file, --dataset={converted}"
+            f"must be the name of a data set; recbole-hns convert --input={shlex.quote(named)} "
+            f"--output=dataset/{shlex.quote(converted)} makes one of the file"
         )
-        raise UserError.of("dataset", dataset, allowed)
+        raise UserError.of("dataset", named, allowed)
+    if not isinstance(dataset, str) or not dataset:
+        allowed = "must be the name of a data set"
+        if named is not None and not isinstance(named, (str, int, float, list)):
+            named, allowed = type(named).__name__, f"{allowed}; data frames are for run and convert"
+        raise UserError.of("dataset", named, allowed)
     path = Path(dataset.rstrip("/")).expanduser()
     name = re.sub(r"(\.(train|valid|test))?\.inter$", "", path.name)
     good = name not in ("", "..") and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME

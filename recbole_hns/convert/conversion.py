@@ -202,6 +202,8 @@ def _check_given(values: Mapping[str, Any]) -> None:
         raise UserError("--output: is needed, such as --output=dataset/NAME")
     sources = SOURCES[values["format"]]
     allowed = f"format={values['format']} is read from {', or from '.join(sources)}"
+    if values["format"] == "frame":
+        allowed = "data frames are given as input, or as train, test and, where there is one, valid"
     ready = READY in sources and (ONE not in sources or values["input"] is None)
     refused, needed = (("input",), ("train", "test")) if ready else ((*PARTS,), ("input",))
     for key in refused:

@@ -70,7 +70,7 @@ class FrameDataset:
         try:
             # a stream can be read once
             frame = frame_of(frame)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             raise UserError.of("dataset", "the frame", f"cannot be read: {error}") from None
         names = {field: columns[option] for field, option in COLUMN_OPTIONS.items()}
         for field, name in fields.items():

@@ -52,7 +52,7 @@ def frame_of(source: Any) -> Frame:
     """The columns of a data frame.
 
     Raises:
-        UserError: if Arrow cannot read it.
+        TypeError: if Arrow cannot read it.
     """
     if isinstance(source, Frame):
         return source
@@ -63,7 +63,10 @@ def frame_of(source: Any) -> Frame:
         )
     if is_a(source, "polars", "DataFrame"):
         return Frame(source.columns, lambda at: source.to_series(at).to_arrow())
-    table = source if isinstance(source, pa.Table) else pa.table(source)
+    try:
+        table = source if isinstance(source, pa.Table) else pa.table(source)
+    except (pa.ArrowException, ValueError) as error:
+        raise TypeError(str(error)) from None
     return Frame(table.column_names, table.column)
 
 

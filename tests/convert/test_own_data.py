@@ -297,7 +297,7 @@ ARGUMENTS = {
     "share": ({"validation": 1.0}, "validation=1.0: must be a number >= 0 and < 1"),
     "format": ({"format": "csv"}, "format=csv: is of files, and input is a data frame"),
     "no output": ({"output": None}, "--output: is needed"),
-    "both": ({"train": FRAME, "test": FRAME}, "train=DataFrame: format=frame is read from"),
+    "both": ({"train": FRAME, "test": FRAME}, "train=DataFrame: data frames are given as input"),
     "no test": ({"input": None, "train": FRAME}, "--test: is needed"),
     "another": (
         {"input": None, "train": FRAME, "test": "x.csv"},
