@@ -15,6 +15,8 @@ from tabulate import tabulate
 
 from recbole_hns.config import Config, given_keys
 from recbole_hns.config.keys import KEYS, key_of
+from recbole_hns.convert.dataset import FrameDataset
+from recbole_hns.convert.frames import is_frame
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 def run(
     model: str | type | None = None,
-    dataset: str | None = None,
+    dataset: Any = None,
     sampler: str | type[HardNegativeSampler] | None = None,
     config_file_list: Sequence[str | os.PathLike[str]] | None = None,
     config_dict: Mapping[str, Any] | None = None,
@@ -53,12 +55,20 @@ def run(
     loss: str | type[Loss] | None = None,
     callbacks: Sequence[Callable[[EpochEnd], object]] = (),
     report: Callable[[str], object] | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    time_column: str | None = None,
 ) -> RunResult:
     """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
 
+    A data frame in place of a data set's name is written to ``data_path`` first, as the data set
+    ``frame-DIGEST``, the same for the same rows, so that its checkpoint can be used as any other.
+
     Args:
         model: model name or class; default ``BPR``.
-        dataset: data set name; default ``ml-100k``, which comes with RecBole.
+        dataset: data set name; default ``ml-100k``, which comes with RecBole. Or a data frame: a
+            pandas or Polars ``DataFrame``, a pyarrow ``Table``, or what else gives Arrow a stream.
         sampler: sampler name, ``package.module:Class`` or class; default ``dns_mn``.
         config_file_list: YAML files, the later ones over the earlier.
         config_dict: further config keys, over the files.
@@ -69,6 +79,11 @@ def run(
         callbacks: each called at the end of every epoch, after its evaluation, with the trainer and
             the epoch's record.
         report: is given the result table; default: the terminal has it at the end of the log.
+        user_column: name of a data frame's column of users; default the one that USER_ID_FIELD
+            names, or the one with a usual name, such as ``customer``.
+        item_column: that of items, and ITEM_ID_FIELD, likewise.
+        rating_column: that of ratings, and RATING_FIELD.
+        time_column: that of times, and TIME_FIELD.
 
     Returns:
         RecBole's dictionary, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``
@@ -77,6 +92,23 @@ def run(
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
     """
+    columns = {
+        "user_column": user_column,
+        "item_column": item_column,
+        "rating_column": rating_column,
+        "time_column": time_column,
+    }
+    frame = None
+    if is_frame(dataset):
+        keys = given_keys(config_file_list, config_dict, command_line)
+        before = {} if resume is None else load_checkpoint(resume)["config"]
+        frame = FrameDataset.of(dataset, columns, {**before, **keys})
+        dataset = frame.name
+    else:
+        for key, value in columns.items():
+            if value is not None:
+                allowed = "names a column of a data frame; of a data set's file, USER_ID_FIELD and "
+                raise UserError.of(key, value, f"{allowed}the like do")
     named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
     given = given_keys(config_file_list, config_dict, command_line, **named)
     if resume is None:
@@ -96,6 +128,8 @@ def run(
         if resume is None or key.partition(".")[0] in given:
             logger.warning(f"{key} {reason}")
 
+    if frame is not None:
+        logger.info(frame.write(config.data_root))
     data = create_dataset(config)
     logger.info(data)
     loaders = data_preparation(config, data)

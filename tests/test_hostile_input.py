@@ -12,6 +12,9 @@ import signal
 import string
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 import yaml
@@ -23,6 +26,7 @@ from recbole_hns import load, run
 from recbole_hns.cli import main
 from recbole_hns.config import Config
 from recbole_hns.config.yaml_files import literal, read_yaml
+from recbole_hns.convert import convert
 from recbole_hns.errors import UserError
 from recbole_hns.quick_start import load_data_and_model
 from recbole_hns.recommendation.export import export
@@ -340,7 +344,7 @@ LONG_PLACES = {("config", key) for key in ("dataset", *LONG)}
 @cases(150)
 @given(st.binary(max_size=80) | st.text(max_size=60).map(lambda text: text.encode()))
 def test_files_of_users(content):
-    for name in ("users.csv", "users.parquet"):
+    for name in ("users.csv", "users.parquet", "users.jsonl"):
         Path(name).write_bytes(content)
         ends_well(read_users, name)
 
@@ -501,3 +505,93 @@ def test_data_files_of_chosen_columns(content):
 def test_data_files_that_cannot_be_used(content):
     told = data_ends_well(content)
     assert "error: dataset=wild: " in told
+
+
+# --- data that is converted -----------------------------------------------------------------------
+
+FIELDS = ["user", "customer", "item", "rating", "when", "time", "x", "", "user_id:token"]
+TIMES = ["2024-01-01", "2024-01-01T10:00:00.5+02:00", "0000-01-01", "9999-12-31T23:59Z", "2024"]
+NAMED = st.lists(st.sampled_from(FIELDS), max_size=5)
+contents = st.sampled_from(NUMBERS + WORDS + TIMES) | st.integers() | st.floats() | scalars
+
+
+def converts_well(source):
+    """Convert; it succeeds, or leaves nothing."""
+    told = ends_well(lambda: convert(source, "converted", validation=0))
+    assert Path("converted").exists() == (told is None)
+    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+    shutil.rmtree("converted", ignore_errors=True)
+    return told
+
+
+@st.composite
+def lines_of_objects(draw):
+    """JSON lines: often good ones among which something is not."""
+    rows = [{"user": f"u{u}", "item": i, "when": "2024-01-01"} for u in range(3) for i in range(5)]
+    rows = rows if draw(st.booleans()) else []
+    fields = st.dictionaries(st.sampled_from(FIELDS), values | contents, max_size=4)
+    bad = draw(st.lists(fields, max_size=4))
+    texts = [json.dumps(row, default=str) for row in [*rows, *bad]]
+    texts += draw(st.lists(st.text(max_size=20), max_size=1))
+    return "\n".join(texts).encode(errors="surrogatepass")
+
+
+@cases(150)
+@given(lines_of_objects() | st.binary(max_size=60))
+def test_json_lines_that_are_converted(content):
+    Path("x.jsonl").write_bytes(content)
+    converts_well("x.jsonl")
+
+
+@cases(150)
+@given(NAMED, st.lists(st.lists(cells | st.sampled_from(TIMES), max_size=5), max_size=4), st.data())
+def test_csv_that_is_converted(header, rows, data):
+    if data.draw(st.booleans()):
+        good = [[f"u{u}", f"i{i}", "2024-01-01"] for u in range(3) for i in range(5)]
+        header, rows = ["user", "item", "when"], [*good, *(row for row in rows if len(row) == 3)]
+    text = "\n".join(",".join(row) for row in [header, *rows])
+    Path("x.csv").write_bytes(text.encode(errors="surrogatepass"))
+    converts_well("x.csv")
+
+
+@st.composite
+def frames(draw):
+    """Columns of any values, some of one type, of which names may be there twice."""
+    count = draw(st.integers(0, 12))
+    kinds = [contents, st.integers(), st.floats(), st.datetimes(), st.text(max_size=3), values]
+    column = st.one_of([st.lists(kind, min_size=count, max_size=count) for kind in kinds])
+    names = draw(NAMED)
+    columns = [pd.Series(draw(column), dtype=draw(st.sampled_from([object, None]))) for _ in names]
+    if draw(st.booleans()):
+        names += ["customer", "product"]
+        columns += [pd.Series(["u"] * count), pd.Series(range(count))]
+    frame = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+    frame.columns = names
+    return frame
+
+
+@cases(200)
+@given(frames())
+def test_frames_that_are_converted(frame):
+    converts_well(frame)
+    with contextlib.suppress(Exception):  # what neither Arrow nor a file can hold
+        pa.parquet.write_table(pa.Table.from_pandas(frame), "x.parquet")
+        converts_well("x.parquet")
+
+
+@cases(100)
+@given(st.data())
+def test_parquet_with_another_byte(data):
+    table = pa.table({"user": ["u", "v"] * 9, "item": list(range(18)), "when": [1.5] * 18})
+    pa.parquet.write_table(table, "x.parquet")
+    content = bytearray(Path("x.parquet").read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    Path("x.parquet").write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    converts_well("x.parquet")
+
+
+@cases(15)
+@given(frames())
+def test_frames_that_are_trained_on(frame):
+    keys = {**QUIET, "epochs": 1, "embedding_size": 4, "topk": 1, "valid_metric": "MRR@1"}
+    ends_well(lambda: run(dataset=frame, config_dict=keys))

@@ -39,8 +39,8 @@ Write the items that a model ranks highest for each user, as lines of user, item
 the names that the data set has for them.
 
 Items that a user has interacted with, in whatever part of the data, are left out. A file of users
-has one name a line, or a column user or user_id (csv, tsv, parquet). With --related-to, the list is
-of the items whose vectors have the highest cosines with that item's.
+has one name a line, or a column user, customer_id or the like (csv, tsv, parquet, jsonl). With
+--related-to, the list is of the items whose vectors have the highest cosines with that item's.
 """
 
 

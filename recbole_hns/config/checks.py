@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbole.utils import EvaluatorType
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.known import unknown
 from recbole_hns.config.yaml_files import literal
+from recbole_hns.convert.conversion import told_format
 from recbole_hns.errors import UserError, nearest
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
@@ -66,8 +68,19 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
     Raises:
         UserError: if it is no name.
     """
+    named = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    if isinstance(named, str) and told_format(named) and os.path.isfile(named):
+        converted = Path(named).name.split(".")[0]
+        allowed = (
+            f"must be the name of a data set; recbole-hns convert --input={shlex.quote(named)} "
+            f"--output=dataset/{shlex.quote(converted)} makes one of the file"
+        )
+        raise UserError.of("dataset", named, allowed)
     if not isinstance(dataset, str) or not dataset:
-        raise UserError.of("dataset", dataset, "must be the name of a data set")
+        allowed = "must be the name of a data set"
+        if named is not None and not isinstance(named, (str, int, float, list)):
+            named, allowed = type(named).__name__, f"{allowed}; data frames are for run and convert"
+        raise UserError.of("dataset", named, allowed)
     path = Path(dataset.rstrip("/")).expanduser()
     name = re.sub(r"(\.(train|valid|test))?\.inter$", "", path.name)
     good = name not in ("", "..") and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME

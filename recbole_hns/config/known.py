@@ -17,6 +17,7 @@ from typing import Any
 from recbole_hns.config import DEFAULTS
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.config.yaml_files import read_config_files, read_yaml
+from recbole_hns.convert import COLUMN_OPTIONS
 from recbole_hns.errors import UserError, nearest, plain_name
 from recbole_hns.files import properties_path
 from recbole_hns.registry import listed
@@ -33,6 +34,10 @@ _PROCESSES = "a run is one process; leave it out, or have tune and compare run s
 _TUNE = "is an option of RecBole's run_hyper.py; here recbole-hns tune --help lists the options"
 _RANGE = "set val_interval, such as {'rating': '[3,inf)'}, instead"
 _SPLIT = "set eval_args={'split': {'RS': [0.8, 0.1, 0.1]}}, or {'split': {'LS': 'valid_and_test'}}"
+_COLUMN = (
+    "it is an option of recbole-hns convert, and in Python an argument of run where the data set "
+)
+_COLUMN += "is a data frame"
 _LOADERS = "there is no such choice any more; leave it out"
 
 #: Keys that nobody reads, but that RecBole had once, has as options of its scripts, or that other
@@ -54,6 +59,9 @@ INSTEAD = {
     "display_file": _TUNE,
     "max_evals": _TUNE,
     "resume": "goes on from a checkpoint by --resume=CHECKPOINT of run, or as resume= in Python",
+    # of a data set that is yet to be made
+    **dict.fromkeys(COLUMN_OPTIONS.values(), _COLUMN),
+    "min_rating": "set val_interval, such as {'rating': '[4,inf)'}, or convert with --min_rating",
     # RecBole's former names
     "eval_setting": "set eval_args, such as {'order': 'TO', 'split': {'LS': 'valid_and_test'}}",
     "group_by_user": "set eval_args={'group_by': 'user'} or {'group_by': 'none'} instead",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_hns.convert import PARTS
+
 #: Groups of users that are worked on one after the other, to use less memory than for all at once.
 GROUPS = 16
 
@@ -71,6 +73,13 @@ class Interactions:
             self.fields[name] = self.fields[name][mask]
         if self.part is not None:
             self.part = self.part[mask]
+
+
+def parts(sizes: Mapping[str, int]) -> NDArray[np.int8] | None:
+    """The part of each interaction, from the size of each part; None of what is no ready split."""
+    if not sizes.keys() <= set(PARTS):
+        return None
+    return np.repeat(np.array([PARTS.index(key) for key in sizes], np.int8), [*sizes.values()])
 
 
 def some_users_each(user: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:

@@ -1,35 +1,26 @@
-"""Reading the formats: adjacency text, MATLAB sparse matrices, and CSV or TSV."""
+"""Reading files a line at a time: adjacency text, CSV or TSV, JSON; and MATLAB sparse matrices."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import itertools
+import json
 import math
-import re
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_hns.convert import COLUMN_OPTIONS, PARTS
-from recbole_hns.convert.interactions import Interactions
+from recbole_hns.convert.columns import NAMES, not_understood, place
+from recbole_hns.convert.interactions import Interactions, parts
+from recbole_hns.convert.values import Codes, Times, id_text, iso_time, number
 from recbole_hns.errors import UserError
-
-#: What columns are called, in lower case without anything but letters and digits.
-NAMES = {
-    "user": "user userid uid username reviewer reviewerid customer customerid visitor visitorid "
-    "member memberid userprocid",
-    "item": "item itemid iid movie movieid product productid asin parentasin business businessid "
-    "book bookid isbn artist artistid song songid track trackid anime animeid game gameid video "
-    "videoid article articleid news newsid location locationid venue venueid poi poiid itemprocid",
-    "rating": "rating ratings score star stars overall bookrating",
-    "timestamp": "timestamp time ts unixreviewtime",
-}
 
 #: A number so high in place of a rating is a time, in seconds since 1970.
 NO_RATING = 1e8
@@ -39,16 +30,6 @@ SEPARATORS = "tabs, commas, semicolons, :: or spaces"
 
 #: Digits that an id of adjacency text may have, far from where Python refuses to read an integer.
 MOST_DIGITS = 1000
-
-
-class Codes(dict[Any, int]):
-    """Codes 0, 1, ... of ids, in the order in which they are first looked up."""
-
-    def __missing__(self, id_: str | int) -> int:
-        if isinstance(id_, str):
-            _check_id(id_)
-        code = self[id_] = len(self)
-        return code
 
 
 def read_adjacency(paths: Mapping[str, str]) -> Interactions:
@@ -68,7 +49,7 @@ def read_adjacency(paths: Mapping[str, str]) -> Interactions:
     sizes = {}
     for key, path in paths.items():
         before = len(user)
-        with _reading(key, path), _opened(path, "rb") as file:
+        with reading(key, path), opened(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 ids = line.removeprefix(b"\xef\xbb\xbf").split()
                 if not ids:
@@ -87,7 +68,7 @@ def read_adjacency(paths: Mapping[str, str]) -> Interactions:
         np.frombuffer(item, np.int32),
         list(users),
         list(items),
-        part=_parts(sizes),
+        part=parts(sizes),
     )
 
 
@@ -106,7 +87,7 @@ def read_mat(path: str, variable: str = "data") -> Interactions:
     import scipy.sparse
 
     try:
-        with _reading("input", path), open(path, "rb") as file:
+        with reading("input", path), open(path, "rb") as file:
             matrix = scipy.io.loadmat(file, variable_names=[variable]).get(variable)
             names = [] if matrix is not None else [name for name, *_ in scipy.io.whosmat(file)]
     except UserError:
@@ -146,7 +127,7 @@ class Table(NamedTuple):
     place: dict[str, int]
     header: list[str] | None
     width: int
-    rows: Iterator[tuple[int, list[str]]]
+    rows: Iterator[tuple[int, list[Any]]]
 
 
 def read_csv(
@@ -169,19 +150,60 @@ def read_csv(
         UserError: if a file cannot be read, its first line is not understood, a line is malformed,
             there are no interactions, or files differ in what they have.
     """
-    given = {field: name for field, name in (names or {}).items() if name is not None}
+    same_start = _start_alike(paths)
+    found = _read_lines(paths, partial(_csv_table, given=_given(names), same_start=same_start))
+    found.user, found.user_ids = _whole(found.user, found.user_ids)
+    found.item, found.item_ids = _whole(found.item, found.item_ids)
+    return found
+
+
+def read_jsonl(
+    paths: Mapping[str, str], names: Mapping[str, str | None] | None = None
+) -> Interactions:
+    """Read lines that are JSON objects, all with the keys of user and item that the first has.
+
+    Args:
+        paths: as of :func:`read_csv`.
+        names: of the keys; likewise.
+
+    Raises:
+        UserError: if a file cannot be read, a line is none such, there are no interactions, or
+            files differ in what they have.
+    """
+    return _read_lines(paths, partial(_json_table, given=_given(names)), id_text)
+
+
+def _given(names: Mapping[str, str | None] | None) -> dict[str, str]:
+    return {field: name for field, name in (names or {}).items() if name is not None}
+
+
+def _read_lines(
+    paths: Mapping[str, str],
+    table_of: Callable[[str, str, Any], Table],
+    text: Callable[[Any], str] = str.strip,
+) -> Interactions:
+    """Read what the rows of files have as user, item, rating and timestamp.
+
+    Args:
+        paths: of the files, by the option that names them.
+        table_of: looks at an open file, after its option and its path.
+        text: makes an id of what a row has there.
+    """
     users, items = Codes(), Codes()
     user, item = array("i"), array("i")
     fields: dict[str, array] = {}
+    readers: dict[str, Callable[[Any], float]] = {
+        "rating": partial(number, "rating"),
+        "timestamp": Times(),
+    }
     columns: dict[str, str] = {}
     others: list[str] = []
     sizes: dict[str, int] = {}
     known: Table | None = None
-    same_start = _start_alike(paths)
     for key, path in paths.items():
         before = len(user)
-        with _reading(key, path), _text(path) as file:
-            table = _table(key, path, file, given, same_start)
+        with reading(key, path), _text(path) as file:
+            table = table_of(key, path, file)
             if known is None:
                 known = table
                 if table.header:
@@ -190,9 +212,7 @@ def read_csv(
                         for field in NAMES
                         if field in table.place
                     }
-                fields = {
-                    name: array("d") for name in ("rating", "timestamp") if name in known.place
-                }
+                fields = {name: array("d") for name in readers if name in known.place}
             _check_alike(key, path, table, known, next(iter(paths.values())))
             others += [
                 name
@@ -200,18 +220,18 @@ def read_csv(
                 if at not in table.place.values() and name not in others
             ]
             user_at, item_at = table.place["user"], table.place["item"]
-            further = [(table.place[name], name, values) for name, values in fields.items()]
-            for number, row in table.rows:
+            further = [(table.place[name], readers[name], fields[name]) for name in fields]
+            for line, row in table.rows:
                 if len(row) != table.width:
                     reason = f"{_columns(len(row))} where the first line has {table.width}"
-                    raise _malformed(key, path, number, reason)
+                    raise _malformed(key, path, line, reason)
                 try:
-                    user.append(users[row[user_at].strip()])
-                    item.append(items[row[item_at].strip()])
-                    for column, name, values in further:
-                        values.append(_number(name, row[column]))
+                    user.append(users[text(row[user_at])])
+                    item.append(items[text(row[item_at])])
+                    for column, read, values in further:
+                        values.append(read(row[column]))
                 except ValueError as error:
-                    raise _malformed(key, path, number, str(error)) from None
+                    raise _malformed(key, path, line, str(error)) from None
         if len(user) == before:
             raise UserError.of(key, path, "holds no interactions")
         sizes[key] = len(user) - before
@@ -221,13 +241,25 @@ def read_csv(
         list(users),
         list(items),
         {name: np.frombuffer(values) for name, values in fields.items()},
-        part=None if "input" in sizes else _parts(sizes),
+        part=parts(sizes),
         columns=columns,
         other_columns=others,
     )
 
 
-def _table(key: str, path: str, file: Any, given: Mapping[str, str], same_start: bool) -> Table:
+def _whole(
+    codes: NDArray[np.int32], ids: Sequence[str | int]
+) -> tuple[NDArray[np.int32], Sequence[str | int]]:
+    """Ids such as 196.0, as programs write a column that once had a gap, as whole numbers."""
+    whole = [str(id_).removesuffix(".0") for id_ in ids]
+    if whole == ids or not all(text.isascii() and text.isdigit() for text in whole):
+        return codes, ids
+    merged = Codes()
+    code = np.array([merged[text] for text in whole], np.int32)
+    return code[codes], list(merged)
+
+
+def _csv_table(key: str, path: str, file: Any, given: Mapping[str, str], same_start: bool) -> Table:
     """The lines of a file, whose first one is looked at."""
     head = next((line for line in file if line.strip()), "")
     delimiter = next((mark for mark in ("\t", ",", ";", "::") if mark in head), " ")
@@ -238,18 +270,60 @@ def _table(key: str, path: str, file: Any, given: Mapping[str, str], same_start:
         raise UserError.of(key, path, "holds no interactions")
     number, first = looked_at[0]
     after = looked_at[-1][1] if len(looked_at) > 1 else []
-    place = _places(key, path, number, first, after, given, same_start)
-    if place is None:
-        place = dict(zip(NAMES, range(len(first)), strict=False))
-        return Table(place, None, len(first), itertools.chain(looked_at, lines))
-    return Table(place, first, len(first), itertools.chain(looked_at[1:], lines))
+    placed = _places(key, path, number, first, after, given, same_start)
+    if placed is None:
+        placed = dict(zip(NAMES, range(len(first)), strict=False))
+        return Table(placed, None, len(first), itertools.chain(looked_at, lines))
+    return Table(placed, first, len(first), itertools.chain(looked_at[1:], lines))
+
+
+def _json_table(key: str, path: str, file: Any, given: Mapping[str, str]) -> Table:
+    """The objects of a file, of which the first says which keys there are."""
+    records = _records(key, path, file)
+    number, first = next(records, (0, {}))
+    if not number:
+        raise UserError.of(key, path, "holds no interactions")
+    complain = partial(_malformed, key, path, number)
+    header = list(first)
+    placed = place(header, given, path, complain)
+    if not {"user", "item"} <= placed.keys():
+        raise complain(not_understood(header, placed))
+
+    def rows() -> Iterator[tuple[int, list[Any]]]:
+        seen = set(header)
+        for line, record in itertools.chain([(number, first)], records):
+            if not record.keys() <= seen:
+                seen.update(record)
+                new = place(sorted(seen), given, path, partial(_malformed, key, path, line))
+                for field in new.keys() - placed.keys():
+                    found = f"has the {field} {sorted(seen)[new[field]]!r}"
+                    raise _malformed(key, path, line, f"{found}, which line {number} has not")
+            yield line, [record.get(name) for name in header]
+
+    return Table(placed, header, len(header), rows())
+
+
+def _records(key: str, path: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON object of each line that is not blank, with the line's number."""
+    for at, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or error
+            raise _malformed(key, path, at, f"is no JSON: {reason}") from None
+        if not isinstance(record, dict):
+            example = '{"user": "u1", "item": "i1"}'
+            raise _malformed(key, path, at, f"is no JSON object, such as {example}")
+        yield at, record
 
 
 def _start_alike(paths: Mapping[str, str]) -> bool:
     """Whether there are several files whose first lines are the same."""
     heads = []
     for key, path in paths.items():
-        with _reading(key, path), _text(path) as file:
+        with reading(key, path), _text(path) as file:
             heads.append(next((line for line in file if line.strip()), "").strip())
         if not heads[-1]:
             raise UserError.of(key, path, "holds no interactions")
@@ -264,11 +338,6 @@ def _check_alike(key: str, path: str, table: Table, known: Table, other: str) ->
     if table.place.keys() != known.place.keys():
         found, wanted = (", ".join(each.place) for each in (table, known))
         raise UserError.of(key, path, f"has {found} where {other} has {wanted}")
-
-
-def _parts(sizes: Mapping[str, int]) -> NDArray[np.int8]:
-    """The part of each interaction, from the size of each part."""
-    return np.repeat(np.array([PARTS.index(key) for key in sizes], np.int8), [*sizes.values()])
 
 
 def _places(
@@ -294,51 +363,29 @@ def _places(
     Raises:
         UserError: if it may be a header and has no user, no item, or several of one.
     """
-    # RecBole's own have a type after the name
-    columns = [re.sub(":(token|float)(_seq)?$", "", column.strip()) for column in first]
-    plain = ["".join(filter(str.isalnum, column.lower())) for column in columns]
-    place: dict[str, int] = {}
-    for field, option in COLUMN_OPTIONS.items():
-        name = given.get(field)
-        if name is not None and name not in columns:
-            raise UserError.of(option, name, f"{path} has the columns {', '.join(columns)}")
-        found = [
-            at
-            for at, column in enumerate(columns)
-            if (plain[at] in NAMES[field].split() and field not in given) or column == name
-        ]
-        if len(found) > 1:
-            both = " and ".join(repr(columns[at]) for at in found)
-            reason = f"{both} may each be the {field}; name one with --{option}=NAME"
-            raise _malformed(key, path, number, reason)
-        if found:
-            place[field] = found[0]
-    if len(set(place.values())) < len(place):
-        raise _malformed(key, path, number, "one column is named as two")
-    if {"user", "item"} <= place.keys():
-        return place
-    header = bool(place) or _may_be_header(columns, after)
+    columns = [column.strip() for column in first]
+    complain = partial(_malformed, key, path, number)
+    placed = place(columns, given, path, complain)
+    if {"user", "item"} <= placed.keys():
+        return placed
+    header = bool(placed) or _may_be_header(columns, after)
     if header and same_start and len(first) == 2:
-        missing = [field for field in ("user", "item") if field not in place]
-        free = [at for at in range(2) if at not in place.values()]
+        missing = [field for field in ("user", "item") if field not in placed]
+        free = [at for at in range(2) if at not in placed.values()]
         if len(missing) == len(free):
-            return {**place, **dict(zip(missing, free, strict=True))}
-    if not 2 <= len(first) <= 4:
+            return {**placed, **dict(zip(missing, free, strict=True))}
+    if len(first) < 2 or (len(first) > 4 and not header):
         reason = (
             f"{_columns(len(first))} without names that tell which are user and item; what is read "
             f"are {SEPARATORS} between user, item and, where known, rating and timestamp"
         )
-        raise _malformed(key, path, number, reason)
+        raise complain(reason)
     if header:
-        reason = (
-            f"of {', '.join(map(repr, columns))} it is not understood which are user and item; "
-            f"name them with --user_column=NAME and --item_column=NAME, or put a line such as "
-            f"user,item above interactions"
-        )
-        raise _malformed(key, path, number, reason)
-    if len(first) > 2 and float(first[2]) >= NO_RATING:
+        reason = not_understood(columns, placed)
+        raise complain(f"{reason}, or put a line such as user,item above interactions")
+    if len(first) > 2 and (not _is_number(first[2]) or float(first[2]) >= NO_RATING):
         reason = f"{first[2]} is no rating; put a line such as user,item,timestamp above"
-        raise _malformed(key, path, number, reason)
+        raise complain(reason)
     return None
 
 
@@ -346,7 +393,7 @@ def _may_be_header(first: Sequence[str], after: Sequence[str]) -> bool:
     """Whether a line has no digits, or a word where a number must or does follow."""
     if not any(character.isdigit() for column in first for character in column):
         return True
-    if not all(map(_is_number, first[2:])):
+    if not all(_is_number(text) or iso_time(text.strip()) for text in first[2:]):
         return True
     return any(not _is_number(a) and _is_number(b) for a, b in zip(first, after, strict=False))
 
@@ -379,31 +426,14 @@ def _rows(key: str, path: str, file: Any, delimiter: str) -> Iterator[tuple[int,
 
 def _text(path: str) -> Any:
     # bytes that are not UTF-8 are reported where they are part of an id, with its line
-    return _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _opened(path: str, mode: str, **how: Any) -> Any:
+def opened(path: str, mode: str, **how: Any) -> Any:
     """A file, or what is in it where gzip has compressed it."""
     with open(path, "rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, mode, **how) if compressed else open(path, mode, **how)
-
-
-def _check_id(id_: str) -> None:
-    if not id_:
-        raise ValueError("an id is empty")
-    if not id_.isprintable():
-        raise ValueError(f"the id {id_!a} has characters that cannot be printed, or is not UTF-8")
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"the {name} {text!r} is no number")
-    return value
 
 
 def _no_id(ids: Sequence[bytes]) -> str:
@@ -421,7 +451,8 @@ def _malformed(key: str, path: str, line: int, reason: str) -> UserError:
 
 
 @contextmanager
-def _reading(key: str, path: str) -> Iterator[None]:
+def reading(key: str, path: str) -> Iterator[None]:
+    """Tell of a file that cannot be read in one line."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from recbole_hns.convert.columns import FURTHER_NAMES, NAMES
+from recbole_hns.convert.values import id_text
 from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
 
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
     from recbole_hns.data.dataset import Dataset
     from recbole_hns.recommendation.lists import Ids, Ranked
 
-#: Names of the column of users in a file.
-USER_COLUMNS = ("user", "user_id", "userid", "uid")
+#: Names of the column of users in a file, those that go before others first.
+USER_COLUMNS = [names["user"].split() for names in (NAMES, FURTHER_NAMES)]
 
 
 def user_ids(dataset: Dataset, users: Any, key: str, given: object = None) -> Ids:
@@ -51,8 +54,8 @@ def _ids(
     dataset: Dataset, field: str, names: Any, key: str, kind: str, given: object = None
 ) -> Ids:
     single = isinstance(names, (str, bytes)) or not isinstance(names, Iterable)
-    listed = [str(name) for name in ([names] if single else names)]
     known: Mapping[str, int] = dataset.field2token_id[field]
+    listed = [_name(name, known) for name in ([names] if single else names)]
     # 0 is RecBole's padding, and nobody
     ids = np.fromiter((known.get(name, 0) for name in listed), np.int64, len(listed))
     unknown = np.flatnonzero(ids == 0)
@@ -64,6 +67,12 @@ def _ids(
         shown = names if single else _short(listed)
         raise UserError.of(key, shown if given is None else given, allowed)
     return ids
+
+
+def _name(name: Any, known: Mapping[str, int]) -> str:
+    text = str(name)
+    # 196.0 of a data frame is 196 in the data set that was made of it
+    return text.removesuffix(".0") if isinstance(name, float) and text not in known else text
 
 
 def _short(names: list[str]) -> str:
@@ -115,7 +124,8 @@ def as_frame(parts: Iterable[Ranked], dataset: Dataset, head: str) -> pd.DataFra
 def read_users(path: str | os.PathLike[str]) -> list[str]:
     """The users that a file names, each once, in its order.
 
-    A parquet file has them in a column ``user`` or ``user_id``, or in its only one. Any other is
+    A parquet file has them in a column with a usual name, such as ``user`` or ``customer_id``, or
+    in its only one; a file of JSON lines has one a line, or objects with such a key. Any other is
     text: one name a line, or columns separated by commas or tabs, whose first line names one of
     them so.
 
@@ -123,10 +133,13 @@ def read_users(path: str | os.PathLike[str]) -> list[str]:
         UserError: if it cannot be read, has no such column or no user.
     """
     try:
-        names = _parquet_column(path) if Path(path).suffix == ".parquet" else _text_column(path)
+        names = READERS.get(Path(path).suffix, _text_column)(path)
     except OSError as error:
         raise UserError.of("users", path, f"cannot be read ({error.strerror or error})") from None
-    except (pa.ArrowException, UnicodeError, csv.Error) as error:
+    except UserError:
+        raise
+    # what is no text, no JSON or no id is told by a ValueError
+    except (pa.ArrowException, ValueError, RecursionError, csv.Error) as error:
         raise UserError.of("users", path, f"cannot be read ({error})") from None
     names = list(dict.fromkeys(name for name in names if name != ""))
     if not names:
@@ -139,7 +152,21 @@ def _parquet_column(path: str | os.PathLike[str]) -> list[str]:
     columns = file.schema_arrow.names
     column = columns[_user_column(path, columns)]
     read = file.read(columns=[column]).column(0)
-    return [str(name) for name in read.drop_null().to_pylist()]
+    return [id_text(name) for name in read.drop_null().to_pylist()]
+
+
+def _json_column(path: str | os.PathLike[str]) -> list[str]:
+    with open(path, encoding="utf-8-sig") as file:
+        lines = [json.loads(line) for line in file if line.strip()]
+    if lines and isinstance(lines[0], dict):
+        columns = list(lines[0])
+        column = columns[_user_column(path, columns)]
+        lines = [line.get(column) if isinstance(line, dict) else None for line in lines]
+    return [id_text(name) for name in lines]
+
+
+#: How names are read, by the suffix of the file; any other is text.
+READERS = {".parquet": _parquet_column, ".jsonl": _json_column}
 
 
 def _text_column(path: str | os.PathLike[str]) -> list[str]:
@@ -149,7 +176,7 @@ def _text_column(path: str | os.PathLike[str]) -> list[str]:
         lines = csv.reader(file, delimiter="\t" if "\t" in first else ",")
         head = next(lines, [])
         file.seek(0)
-        named = any(_plain(name) in USER_COLUMNS for name in head)
+        named = any(_plain(name) in names for names in USER_COLUMNS for name in head)
         if named or len(head) > 1:
             column = _user_column(path, head)
             next(lines)
@@ -159,16 +186,19 @@ def _text_column(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _user_column(path: str | os.PathLike[str], columns: list[str]) -> int:
-    found = [index for index, name in enumerate(columns) if _plain(name) in USER_COLUMNS]
-    if not found and len(columns) != 1:
+    for names in USER_COLUMNS:
+        for index, name in enumerate(columns):
+            if _plain(name) in names:
+                return index
+    if len(columns) != 1:
         allowed = f"must have a column user or user_id; its columns are {', '.join(columns)}"
         raise UserError.of("users", path, allowed)
-    return found[0] if found else 0
+    return 0
 
 
 def _plain(column: str) -> str:
     # RecBole's files name the type too: user_id:token
-    return column.partition(":")[0].strip().lower()
+    return "".join(filter(str.isalnum, column.partition(":")[0].lower()))
 
 
 def check_output(path: str | os.PathLike[str]) -> None:

@@ -220,7 +220,7 @@ NOT_UNDERSTOOD = {
     "words above words": ("foo,bar\nann,b1\nbob,b2", {}, "of 'foo', 'bar' it is not understood"),
     "words with digits": ("col1,col2\n1,2\n3,4", {}, "of 'col1', 'col2' it is not understood"),
     "four words": ("a1,b1,c,d\n1,2,3,4", {}, "of 'a1', 'b1', 'c', 'd' it is not understood"),
-    "no item": ("user,film,rating\n1,2,3", {}, "--item_column=NAME"),
+    "no item": ("user,werk,rating\n1,2,3", {}, "--item_column=NAME"),
     "no user": ("wer,item\n1,2", {}, "--user_column=NAME"),
     "two items": (
         "user,asin,parent_asin\n1,2,3",
