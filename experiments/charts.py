@@ -1,7 +1,7 @@
 """Charts of the documentation, drawn from the tables of ``docs/results`` themselves.
 
-``python experiments/charts.py`` draws all of them anew into ``docs/images``; run it when a table has
-changed.
+``python experiments/charts.py`` draws all of them anew into ``docs/images``; run it when a table
+has changed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def numbers(text: str) -> list[float]:
 
 
 def ranked(axes: Axes, rows: Rows, column: str, title: str) -> None:
-    """A bar for each sampler, the best on top, with the spread over the seeds where there is one."""
+    """A bar for each sampler, the best on top, with the spread over the seeds if there are some."""
     found = [(row["sampler"], numbers(row[column])) for row in rows]
     samplers = [each for each in found if each[0] not in ("improvement, %", "p-value")]
     samplers.sort(key=lambda each: each[1][0])

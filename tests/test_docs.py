@@ -1,4 +1,4 @@
-"""README and docs say what there is: commands, keys, defaults, names, and tables that charts read."""
+"""README and docs say what there is: commands, keys, defaults, names, and tables of charts."""
 
 import ast
 import importlib
@@ -21,7 +21,11 @@ from recbole_hns.sampler import SAMPLERS, HardNegativeSampler
 ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
 }
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -126,7 +130,9 @@ def test_every_command_and_page_is_in_the_readme():
         assert (ROOT / target).is_file(), target
 
 
-@pytest.mark.parametrize("draw", [charts.gain, charts.reproduction, charts.alternatives, charts.seconds])
+@pytest.mark.parametrize(
+    "draw", [charts.gain, charts.reproduction, charts.alternatives, charts.seconds]
+)
 def test_charts_find_their_tables(draw):
     figure = draw()
     assert figure.axes
