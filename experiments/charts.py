@@ -117,7 +117,7 @@ def reproduction() -> Figure:
 
 def alternatives() -> Figure:
     """The recommended settings beside what a user might take instead, from 0."""
-    (rows,) = with_columns("recommended.md", "data", "model", "NDCG@20", "memory, MiB")
+    rows, *_ = with_columns("recommended.md", "data", "model", "NDCG@20", "memory, MiB")
     data = ""
     groups: dict[str, list[tuple[str, float]]] = {}
     for row in rows:
@@ -140,7 +140,7 @@ def alternatives() -> Figure:
 
 def seconds() -> Figure:
     """Seconds per epoch of each sampler."""
-    (rows,) = with_columns("benchmark.md", "training", "N", "seconds per epoch", "/ dns")
+    rows, *_ = with_columns("benchmark.md", "training", "N", "seconds per epoch", "/ dns")
     found = sorted(((row["training"], numbers(row["seconds per epoch"])[0]) for row in rows),
                    key=lambda each: -each[1])  # fmt: skip
     figure, axes = plt.subplots(figsize=(8, 5))
