@@ -37,7 +37,7 @@ def wandb_run(config: Config) -> Iterator[None]:
             project=config["wandb_project"], config=as_json(config.final_config_dict)
         )
     except wandb.Error as error:
-        hint = "log in by wandb login, or set WANDB_MODE=offline"
-        raise UserError.of("log_wandb", True, f"{error}; {hint}") from None
+        hint = "WANDB_MODE=offline needs no account"
+        raise UserError.of("log_wandb", True, f"{str(error).rstrip('.')}; {hint}") from None
     with opened:
         yield
