@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -110,18 +111,44 @@ def _locked_temporary(path: Path) -> tuple[int, str]:
 
 
 def _clear_left(path: Path) -> None:
-    """Remove the temporary files for ``path`` that no process writes any more.
+    """Remove the temporary files and directories for ``path`` that no process writes any more.
 
     The lock of a process goes with it, however it ends. Windows removes no file that is open.
     """
     named = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
     for name in filter(named.fullmatch, os.listdir(path.parent)):
         left = path.with_name(name)
-        with suppress(OSError), ExitStack() as opened:
-            if fcntl is not None:
-                file = opened.enter_context(open(left, "rb"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(left)
+        with suppress(OSError), _locked(left, wait=False):
+            if left.is_dir():
+                # without locks a directory in use cannot be told
+                if fcntl is not None:
+                    shutil.rmtree(left)
+            else:
+                os.unlink(left)
+
+
+@contextmanager
+def _locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or a directory; where there are no locks, do without.
+
+    Args:
+        path: the file or directory.
+        wait: whether to wait for another process that holds it, or raise an ``OSError``.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if wait:
+            # some file systems have none
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_yaml(
@@ -160,7 +187,7 @@ def new_directory(key: str, path: str) -> Iterator[Path]:
     """Have the body fill the directory that the option ``key`` names, which appears complete.
 
     The body gets a temporary directory of the same name, which is moved to ``path`` at the end, or
-    removed if the body raises.
+    removed if the body raises. What a killed process has left of its own is removed first.
 
     Raises:
         UserError: if there is something at ``path`` already, other than an empty directory, or if
@@ -171,11 +198,12 @@ def new_directory(key: str, path: str) -> Iterator[Path]:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise UserError.of(key, path, "exists already; must be new, or an empty directory")
         near = next(parent for parent in target.parents if parent.exists())
+        _clear_left(near / target.name)
         temporary = tempfile.TemporaryDirectory(dir=near, prefix=f".{target.name}.")
     except OSError as error:
         allowed = f"must be a directory that can be created ({error.strerror})"
         raise UserError.of(key, path, allowed) from None
-    with temporary:
+    with temporary, _locked(temporary.name):
         # made by mkdir, it gets the usual permissions
         folder = Path(temporary.name) / target.name
         folder.mkdir()

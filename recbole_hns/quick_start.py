@@ -36,6 +36,7 @@ from recbole_hns.training.checkpoint import load_checkpoint
 from recbole_hns.training.log import only_in_file, start_log
 from recbole_hns.training.tensorboard import closing, told_in_one_line
 from recbole_hns.training.trainer import EpochEnd, HardNegativeTrainer
+from recbole_hns.training.wandb_run import wandb_run
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
@@ -77,7 +78,7 @@ def run(
         command_line: keys given as ``--key=value``, over all others.
         loss: loss name, ``package.module:Class`` or class; default the sampler's.
         callbacks: each called at the end of every epoch, after its evaluation, with the trainer and
-            the epoch's record.
+            the epoch's record; one that has a method ``finish`` is given the result at the end.
         report: is given the result table; default: the terminal has it at the end of the log.
         user_column: name of a data frame's column of users; default the one that USER_ID_FIELD
             names, or the one with a usual name, such as ``customer``.
@@ -170,7 +171,7 @@ def train_and_test(
     network = build_model(config, train_data._dataset)
     logger.info(network)
     shows = _shows_progress(config)
-    with told_in_one_line():
+    with told_in_one_line(), wandb_run(config):
         trainer = HardNegativeTrainer(config, network)
         with closing(trainer.tensorboard):
             if resume is not None:
@@ -225,9 +226,13 @@ def train_and_test(
         "loss": type(config.loss),
     }
     trained = None if dataset is None else Trained(config, network, dataset, *loaders)
-    return RunResult(
+    result = RunResult(
         values, checkpoint, record, trainer.record.epochs, best_epoch, trained, classes
     )
+    for callback in callbacks:
+        if hasattr(callback, "finish"):
+            callback.finish(result)
+    return result
 
 
 def load_data_and_model(

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import environment
 
 from recbole_hns.errors import UserError
-from recbole_hns.files import replace_file
+from recbole_hns.files import new_directory, replace_file
 
 #: Writes half of a file, says so, and waits to be killed.
 WRITER = """
@@ -124,3 +126,23 @@ def test_what_the_writing_itself_raises_goes_on():
     with pytest.raises(ZeroDivisionError):
         replace_file("a", lambda file: 1 / 0)
     assert os.listdir() == []
+
+
+def test_a_directory_that_a_killed_process_left_is_removed_by_the_next():
+    code = (
+        "import os\nfrom recbole_hns.files import new_directory\n"
+        "with new_directory('output', 'a'):\n    os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
+    (left,) = hidden()
+    Path(".b.abcdefgh").mkdir()
+    with new_directory("output", "a") as first:
+        assert not Path(left).exists()
+        # one that is being filled stays, whoever comes
+        Path(".a.abcdefgh").mkdir()
+        with new_directory("output", "a") as second:
+            (second / "file").touch()
+        shutil.rmtree("a")
+        (first / "file").touch()
+    assert os.listdir("a") == ["file"]
+    assert hidden() == [".b.abcdefgh"]

@@ -7,7 +7,7 @@ import pytest
 from conftest import QUIET
 from ready_split import named, pairs
 
-from recbole_hns import load_data_and_model, run
+from recbole_hns import load, load_data_and_model, run
 from recbole_hns.cli import main
 from recbole_hns.data import create_dataset
 from recbole_hns.errors import UserError
@@ -145,3 +145,10 @@ def test_a_run_says_how_to_train_on_all(write_split, capsys):
     assert told in capsys.readouterr().err
     run(config_dict={**keys, "protocol": "paper"})
     assert "to deploy" not in capsys.readouterr().err
+
+
+def test_all_needs_no_metric_to_select_by(toy):
+    keys = {**QUIET, **toy, "protocol": "all", "epochs": 1, "embedding_size": 4}
+    # the default valid_metric is not of these
+    result = run(config_dict={**keys, "metrics": ["GAUC"], "valid_metric": "MRR@10"})
+    assert load(result.checkpoint).recommend("u1").equals(result.recommend("u1"))

@@ -252,15 +252,16 @@ def _spellings(name: str) -> set[str]:
 
 
 def _help_option(show: Callable[[click.Context, str], None]) -> click.Option:
-    def callback(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
-        if name is not None and not ctx.resilient_parsing:
-            show(ctx, name)
+    def callback(ctx: click.Context, option: click.Parameter, names: Sequence[str]) -> None:
+        if names and not ctx.resilient_parsing:
+            show(ctx, _once("help", names))
 
     return click.Option(
         ["-h", "--help"],
         type=click.UNPROCESSED,
         is_flag=False,
         flag_value=ALL,
+        multiple=True,
         is_eager=True,
         expose_value=False,
         callback=callback,

@@ -29,7 +29,8 @@ OPTIONS = options(
 LARGEST = 1e100
 
 HELP = """\
-Draw figures from the result files of runs, one line a run, each as PNG and PDF:
+Draw figures from the result files of runs, each as PNG and PDF. Runs that differ in nothing but the
+seed are one line, their mean, in a band of one standard deviation:
 
 \b
 {figures}

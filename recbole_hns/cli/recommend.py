@@ -52,7 +52,8 @@ def run(given: Given) -> None:
     from recbole_hns.recommendation.commands import recommend
 
     lists, entries = recommend(**values, show_progress=sys.stderr.isatty())
-    print(f"{lists} lists, {entries} items: {values['output']}")
+    counts = f"{lists} list{'s' * (lists != 1)}, {entries} item{'s' * (entries != 1)}"
+    print(f"{counts}: {values['output']}")
 
 
 def needed(given: Given, *names: str) -> dict[str, Any]:

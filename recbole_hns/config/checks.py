@@ -120,7 +120,7 @@ def check_optional(values: Mapping[str, Any]) -> None:
         )
         raise UserError.of("weight_decay", decay, allowed)
     if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
-        raise UserError.of("log_wandb", True, "needs wandb: pip install wandb")
+        raise UserError.of("log_wandb", True, "needs wandb: pip install 'recbole-hns[wandb]'")
     state = values.get("state")
     if state is not None and state.lower() not in STATES:
         raise UserError.of("state", state, f"must be {', '.join(STATES[:-1])} or {STATES[-1]}")

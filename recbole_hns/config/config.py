@@ -95,8 +95,9 @@ class Config(RecBoleConfig):
         if bigger not in (None, self["valid_metric_bigger"]):
             allowed = f"follows from valid_metric={self['valid_metric']}; leave it out"
             raise UserError.of("valid_metric_bigger", bigger, allowed)
-        # RecBole has turned a single K into a list by now
-        self["valid_metric"] = checked_valid_metric(self.final_config_dict)
+        # RecBole has turned a single K into a list by now; with protocol all nothing is selected
+        if self["protocol"] != "all":
+            self["valid_metric"] = checked_valid_metric(self.final_config_dict)
 
     def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
         return YamlLoader

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from recbole_hns.figures import names
 from recbole_hns.figures.style import COLORS, plain, styled
 
 
@@ -23,11 +24,11 @@ def draw(table: pd.DataFrame) -> Figure:
     fastest, seconds, slowest = table[["fastest", "seconds", "slowest"]].to_numpy().T
     spread = [seconds - fastest, slowest - seconds]
     bars = panel.barh(
-        [plain(label) for label in table["entry"]], seconds, xerr=spread, color=colors
+        [plain(names.entry(label)) for label in table["entry"]], seconds, xerr=spread, color=colors
     )
     panel.bar_label(bars, [f" {value:.3g}" for value in seconds], padding=2)
     panel.margins(x=0.12)
     panel.grid(visible=False, axis="y")
     panel.set_axisbelow(True)
-    panel.set_xlabel("Seconds per training epoch")
+    panel.set_xlabel("Seconds per training epoch (line: fastest to slowest)")
     return figure

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from recbole.evaluator.register import smaller_metrics
 
-from recbole_hns.figures.style import line_styles, plain, styled
+from recbole_hns.figures import names
+from recbole_hns.figures.style import explain, fit, line_styles, mark_note, plain, styled
+
+#: What the filled marker of a curve is.
+BEST = "best in validation"
 
 #: A parameter whose largest value is this many times its smallest has a logarithmic axis.
 LOGARITHMIC = 20
@@ -20,7 +25,7 @@ def draw(trials: pd.DataFrame, parameter: str, drawn: bool = False) -> Figure:
     """Draw a panel for each metric, of validation above and of test below, one curve a K.
 
     A point is, of the trials with that value of the parameter, the one that is best in validation.
-    The best in validation of each curve is filled, in both rows.
+    The best in validation of each curve is filled, in both rows, as the legend says.
 
     Args:
         trials: finished trials, with columns such as ``valid_ndcg@10`` and ``test_ndcg@10``.
@@ -33,8 +38,9 @@ def draw(trials: pd.DataFrame, parameter: str, drawn: bool = False) -> Figure:
         phase, _, metric = column.partition("_")
         if phase == "valid" and trials[column].notna().all():
             metrics.setdefault(metric.partition("@")[0], []).append(metric)
-    figure = Figure(figsize=(1.0 + 2.2 * len(metrics), 4.6), layout="constrained")
+    figure = Figure(figsize=(1.0 + 2.4 * len(metrics), 4.4), layout="constrained")
     panels = figure.subplots(2, len(metrics), sharex=True, squeeze=False)
+    notes: list[Artist] = [mark_note("o", BEST)]
     for column, (name, keys) in enumerate(metrics.items()):
         for key, style in zip(keys, line_styles(), strict=False):
             curve = best_of_each(trials, [parameter], key)
@@ -43,8 +49,12 @@ def draw(trials: pd.DataFrame, parameter: str, drawn: bool = False) -> Figure:
             )
             for panel, phase in zip(panels[:, column], PHASES, strict=True):
                 _curve(panel, curve[parameter], curve[f"{phase}_{key}"], best, key, style, drawn)
-        panels[0, column].set_title(plain(name))
-        panels[1, column].set_xlabel(plain(parameter))
+        for panel, phase in zip(panels[:, column], PHASES, strict=True):
+            columns = [parameter, *(f"{phase}_{key}" for key in keys)]
+            points = [best_of_each(trials, [parameter], key)[columns] for key in keys]
+            notes += fit(panel, [part.to_numpy(dtype=float) for part in points])
+        panels[0, column].set_title(plain(names.metric(name)))
+        panels[1, column].set_xlabel(plain(names.axis(parameter)))
     values = trials[parameter]
     if values.min() > 0 and values.max() >= LOGARITHMIC * values.min():
         panels[0, 0].set_xscale("log")
@@ -54,8 +64,13 @@ def draw(trials: pd.DataFrame, parameter: str, drawn: bool = False) -> Figure:
         panels[0, 0].minorticks_off()
     for panel, phase in zip(panels[:, 0], PHASES.values(), strict=True):
         panel.set_ylabel(phase)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8))
+    # each K once, whichever metric has it
+    handles = {
+        handle.get_label(): handle
+        for panel in panels[0]
+        for handle in panel.get_legend_handles_labels()[0]
+    }
+    explain(figure, list(handles.values()), notes)
     return figure
 
 
@@ -70,7 +85,7 @@ def _curve(
 ) -> None:
     if drawn:
         style = {**style, "linestyle": "none"}
-    label = f"K = {key.partition('@')[2]}" if "@" in key else plain(key)
+    label = f"K = {key.partition('@')[2]}" if "@" in key else plain(names.metric(key))
     panel.plot(x, y, **style, label=label)
     panel.plot(
         x.iloc[best], y.iloc[best], style["marker"], color=style["color"], fillstyle="full", ms=8

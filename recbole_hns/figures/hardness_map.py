@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from typing import Any
 
-from recbole_hns.figures.hardness_curves import PHASES, best_of_each
-from recbole_hns.figures.style import plain, styled
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from recbole_hns.figures import names
+from recbole_hns.figures.hardness_curves import BEST, PHASES, best_of_each
+from recbole_hns.figures.style import COLORS, explain, limits, plain, styled
+
+#: The frame of the best cell.
+FRAME: dict[str, Any] = {"fill": False, "edgecolor": COLORS[1], "linewidth": 2}
 
 
 @styled
@@ -27,9 +35,16 @@ def draw(trials: pd.DataFrame, x: str, y: str, metric: str) -> Figure:
     columns, rows = (sorted(cells[name].unique()) for name in (x, y))
     size = (1.6 + 2 * max(2.0, 0.5 * len(columns)), 1.2 + max(1.6, 0.36 * len(rows)))
     figure = Figure(figsize=size, layout="constrained")
+    widened = False
     for panel, (phase, title) in zip(figure.subplots(1, 2), PHASES.items(), strict=True):
         values = cells.pivot(index=y, columns=x, values=f"{phase}_{metric}")
-        image = panel.imshow(values, cmap="viridis", origin="lower", aspect="auto")
+        # colours do not magnify, as axes do not
+        shown = values.to_numpy(dtype=float)
+        low, high = limits(shown[~np.isnan(shown)])
+        widened |= high - low > np.nanmax(shown) - np.nanmin(shown)
+        image = panel.imshow(
+            values, cmap="viridis", origin="lower", aspect="auto", vmin=low, vmax=high
+        )
         middle = (image.norm.vmin + image.norm.vmax) / 2
         for (row, column), value in pd.DataFrame(values.to_numpy()).stack().items():
             color = "black" if value > middle else "white"
@@ -37,10 +52,16 @@ def draw(trials: pd.DataFrame, x: str, y: str, metric: str) -> Figure:
                 column, row, f"{value:.3f}", ha="center", va="center", color=color, fontsize=7
             )
         corner = columns.index(best[x]) - 0.5, rows.index(best[y]) - 0.5
-        panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
+        panel.add_patch(Rectangle(corner, 1, 1, **FRAME))
         panel.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         panel.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
         panel.grid(visible=False)
-        panel.set(xlabel=plain(x), ylabel=plain(y), title=plain(f"{metric} ({title})"))
+        panel.set(xlabel=plain(names.axis(x)), ylabel=plain(names.axis(y)))
+        panel.set_title(plain(f"{names.metric(metric)} ({title})"))
         figure.colorbar(image, ax=panel)
+    notes: list[Artist] = [Patch(**FRAME, label=BEST)]
+    if widened:
+        label = "colours span at least a quarter of the largest value"
+        notes.append(Patch(visible=False, label=label))
+    explain(figure, [], notes)
     return figure

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from recbole.evaluator.register import smaller_metrics
 
-from recbole_hns.figures.labels import labels
-from recbole_hns.figures.style import line_styles, plain, styled
+from recbole_hns.figures import names
+from recbole_hns.figures.labels import labels, over_seeds
+from recbole_hns.figures.style import NEUTRAL, explain, fit, line_styles, mark_note, plain, styled
 from recbole_hns.results import Run
 
 #: Markers on a line, at most.
@@ -21,38 +23,59 @@ MARKERS_PER_LINE = 10
 
 @styled
 def draw(runs: Sequence[Run], metric: str) -> Figure:
-    """Draw two panels, hardness and the metric, with one line a run.
+    """Draw two panels, hardness and the metric, with one line for runs that differ in the seed.
 
-    The hardness of an epoch is the ratio of means: the sum of the chosen negatives' scores over
-    the sum of the positives'. An epoch without a value is left out.
+    A line is the mean of its runs, over the epochs that all of them have, in a band of one standard
+    deviation. The hardness of an epoch is the ratio of means: the sum of the chosen negatives'
+    scores over the sum of the positives'. An epoch without a value is left out. The best epoch of a
+    line is marked.
 
     Args:
         runs: the runs.
         metric: key of the metric in any case, such as ``NDCG@20``.
     """
-    names = [plain(label) for label in labels(runs)]
-    columns = max(1, min(len(names), 90 // (8 + max(map(len, names)))))
-    legend_rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(7.2, 3.1 + 0.2 * legend_rows), layout="constrained")
+    groups = over_seeds(runs)
+    shown = [plain(label) for label in labels([group[0] for group in groups])]
+    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    hardness = [_series(run, [epoch.hardness for epoch in run.epochs]) for run in runs]
-    values = [
-        _series(run, [epoch.metrics.get(metric.lower()) for epoch in run.epochs]) for run in runs
+    key = metric.lower()
+    hardness = [
+        _mean([_series(run, [epoch.hardness for epoch in run.epochs]) for run in group])
+        for group in groups
     ]
+    values = [
+        _mean([_series(run, [epoch.metrics.get(key) for epoch in run.epochs]) for run in group])
+        for group in groups
+    ]
+    notes: list[Artist] = []
     for panel, lines in ((left, hardness), (right, values)):
         for index, (line, style) in enumerate(zip(lines, line_styles(), strict=False)):
             step = 1 + len(line) // MARKERS_PER_LINE
-            panel.plot(*line.T, **style, markevery=(index % step, step), label=names[index])
+            x, mean, *band = line.T
+            panel.plot(x, mean, **style, markevery=(index % step, step), label=shown[index])
+            if len(groups[index]) > 1:
+                panel.fill_between(x, *band, color=style["color"], alpha=0.15, linewidth=0)
+        notes += fit(panel, lines, early=True)
         panel.set_xlabel("Epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    left.set_ylabel("Mean negative hardness, ratio of means\n(Σ negative / Σ positive scores)")
+    smaller = key.partition("@")[0] in smaller_metrics
+    for line, style in zip(values, line_styles(), strict=False):
+        if len(line):
+            best = line[line[:, 1].argmin() if smaller else line[:, 1].argmax()]
+            color, marker = style["color"], style["marker"]
+            right.plot(*best[:2], marker, color=color, fillstyle="full", ms=7, zorder=3)
+            notes.append(mark_note("o", "best epoch"))
+    left.set_ylabel("Hardness, ratio of means\n(Σ negative / Σ positive scores)")
     # a run with protocol all has no metric
     parts = {"valid": "validation", "paper": "test, protocol paper"}
-    shown = sorted({parts[run.protocol] for run in runs if run.protocol in parts}, reverse=True)
-    right.set_ylabel(plain(f"{metric} ({'; '.join(shown)})"))
-    _limit(left, hardness)
-    handles, _ = left.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    told = sorted({parts[run.protocol] for run in runs if run.protocol in parts}, reverse=True)
+    right.set_ylabel(plain(f"{names.metric(metric)} ({'; '.join(told)})"))
+    seeds = sorted({len(group) for group in groups if len(group) > 1})
+    if seeds:
+        number = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+        label = f"mean ± standard deviation, {number} seeds"
+        notes.append(Patch(color=NEUTRAL, alpha=0.3, linewidth=0, label=label))
+    explain(figure, left.get_legend_handles_labels()[0], notes)
     return figure
 
 
@@ -66,28 +89,10 @@ def _series(run: Run, values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _limit(panel: Axes, lines: Sequence[NDArray[np.float64]]) -> None:
-    """Limit the hardness axis to what says something, and mark the epochs beyond it.
-
-    While the positives' scores still sum to about 0, early in training, their ratio is anything
-    from -1000 to 1000. So the first half of a run counts only where a negative's score is at most
-    that of its positive in size.
-    """
-    kept = [line[len(line) // 2 :, 1] for line in lines]
-    kept += [line[np.abs(line[:, 1]) <= 1, 1] for line in lines]
-    values = np.concatenate(kept)
-    if not len(values):
-        return
-    margin = 0.05 * np.ptp(values) or 0.05
-    low, high = values.min() - margin, values.max() + margin
-    panel.set_ylim(low, high)
-    for line, style in zip(lines, line_styles(), strict=False):
-        for marker, edge, beyond in (
-            ("^", high, line[line[:, 1] > high, 0]),
-            ("v", low, line[line[:, 1] < low, 0]),
-        ):
-            if len(beyond):
-                edges = np.full(len(beyond), edge)
-                color = style["color"]
-                panel.plot(beyond, edges, marker, color=color, fillstyle="full", clip_on=False)
-                panel.set_title("▲ ▼ epochs beyond the axis", loc="right", fontsize="small")
+def _mean(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Over the epochs that all series have: epoch, mean, and the band's edges, ``[points, 4]``."""
+    common = sorted(set.intersection(*(set(line[:, 0]) for line in series)))
+    values = np.array([line[np.isin(line[:, 0], common), 1] for line in series])
+    mean = values.mean(axis=0)
+    deviation = values.std(axis=0, ddof=1) if len(series) > 1 else np.zeros_like(mean)
+    return np.stack([common, mean, mean - deviation, mean + deviation], axis=1)

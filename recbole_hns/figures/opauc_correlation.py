@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from recbole_hns.figures.style import line_styles, styled
+from recbole_hns.figures.style import explain, fit, line_styles, mark_note, styled
 
 #: Titles that say more than the metric's name.
 TITLES = {"Recall": "Recall@K (∝ Precision@K)"}
@@ -19,7 +19,7 @@ def draw(correlations: pd.DataFrame) -> Figure:
         correlations: as :func:`recbole_hns.simulation.simulate` returns it.
     """
     metrics = correlations["metric"].unique()
-    figure = Figure(figsize=(2.5 * len(metrics), 2.8), layout="constrained")
+    figure = Figure(figsize=(2.5 * len(metrics), 2.6), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharex=True, sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
         curves = correlations[correlations["metric"] == metric].groupby("k")
@@ -36,6 +36,11 @@ def draw(correlations: pd.DataFrame) -> Figure:
             )
         panel.set(xscale="log", title=TITLES.get(metric, f"{metric}@K"), xlabel="β")
     panels[0].set_ylabel("Correlation with NormOPAUC(β)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8))
+    # one axis for all panels
+    lines = [
+        curve[["beta", "correlation"]].dropna().to_numpy()
+        for _, curve in correlations.groupby(["k", "metric"])
+    ]
+    notes = fit(panels[0], lines)
+    explain(figure, panels[0].get_legend_handles_labels()[0], [mark_note("o", "peak"), *notes])
     return figure

@@ -10,6 +10,7 @@ from recbole.model.general_recommender import SGL
 from torch import Tensor
 
 from recbole_hns.batch import Batch
+from recbole_hns.errors import UserError
 from recbole_hns.model.base import Losses, NegativeRows, full_precision, replaced
 from recbole_hns.model.embeddings import EncodedLayers, EncodedTables, emb_loss_with
 from recbole_hns.model.propagated import PropagatedAdapter
@@ -17,11 +18,28 @@ from recbole_hns.model.propagated import PropagatedAdapter
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
 
+    from recbole_hns.config import Config
+    from recbole_hns.data.dataset import Dataset
+
+
+#: RecBole's ``type``: edges or nodes are dropped, or edges in each layer anew.
+AUGMENTATIONS = ("ED", "ND", "RW")
+
 
 class SGLAdapter(PropagatedAdapter):
     """SGL: its pairwise loss is a sum over the batch, computed in a method of its own."""
 
     models: ClassVar[tuple[type, ...]] = (SGL,)
+
+    @classmethod
+    def check(cls, config: Config, dataset: Dataset) -> None:
+        """See that the augmentation is one that there is; RecBole takes others for none.
+
+        Raises:
+            UserError: if not.
+        """
+        if config["type"] not in AUGMENTATIONS:
+            raise UserError.of("type", config["type"], f"must be one of {', '.join(AUGMENTATIONS)}")
 
     def __init__(self, model: GeneralRecommender, config: Mapping[str, Any]) -> None:
         super().__init__(model, config)

@@ -118,9 +118,17 @@ def _chosen(config: Config) -> list[str]:
     other = [
         key
         for key in given
-        if key_of(key).names_runs and not key_of(key).derived and config[key] != defaults.get(key)
+        if key_of(key).names_runs
+        and not key_of(key).derived
+        and _spelt(config[key]) != _spelt(defaults.get(key))
     ]
     return list(dict.fromkeys(["model", "sampler", *own, "loss", "similarity", "epochs", *other]))
+
+
+def _spelt(value: Any) -> Any:
+    """``eval_args`` as RecBole spells out its mode in a config; another value as it is."""
+    mode = value.get("mode") if isinstance(value, dict) else None
+    return {**value, "mode": {"valid": mode, "test": mode}} if isinstance(mode, str) else value
 
 
 def _quoted(name: Any) -> str:

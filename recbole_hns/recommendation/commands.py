@@ -66,6 +66,9 @@ def recommend(
     check_output(output)
     if related_to is not None and users is not None:
         raise UserError.of("related_to", related_to, "cannot go with users")
+    if related_to is not None and keep_known:
+        allowed = "cannot go with related_to, whose list is of no user's"
+        raise UserError.of("keep_known", keep_known, allowed)
     named = None if users is None else read_users(users)
     result = load(checkpoint, **load_with)
     dataset, lists = result.dataset, result.lists

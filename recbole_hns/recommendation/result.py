@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,8 @@ def load(
     """Read a checkpoint as the result of the run that left it. No code is run from the file.
 
     Args:
-        path: the checkpoint. Its result file is read where it lies beside it.
+        path: the checkpoint. Its result file is read where it lies beside it; what is none is
+            left out, with a warning.
         data_path: the folder that the data set's folder lies in, if it was moved.
         model: the model's class, or ``package.module:Class``, if it is not RecBole's.
         sampler: the sampler's likewise, if it is not one of this package's.
@@ -158,8 +160,14 @@ def load(
     config, state = read_checkpoint(path, given)
     trained = restore(config, state, path)
     beside = Path(path).absolute().with_suffix(".json")
-    result_file = beside if beside.is_file() else None
-    test_result = None if result_file is None else read_run(result_file).test_result
+    result_file, test_result = None, None
+    if beside.is_file():
+        try:
+            result_file, test_result = beside, read_run(beside).test_result
+        except UserError as error:
+            # the checkpoint has all but the test result
+            result_file = None
+            getLogger().warning(f"left out: {error}")
     values = {
         "best_valid_score": state["best_valid_score"],
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -361,7 +361,9 @@ class HardNegativeTrainer(Trainer):
             self.logger.info(line)
         self.train_loss_dict[epoch] = self.record.epochs[-1]["train_loss"]
         self._add_train_loss_to_tensorboard(epoch, losses)
-        logged = {"epoch": epoch, "train_loss": losses, "train_step": epoch}
+        logged = {"epoch": epoch, "train_loss": self.train_loss_dict[epoch], "train_step": epoch}
+        if self.hardness is not None:
+            logged["hardness"] = self.hardness
         self.wandblogger.log_metrics(logged, head="train")
 
     def _validate(

@@ -6,14 +6,20 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from recbole.evaluator import metric_information
 
 from recbole_hns.cli import main
-from recbole_hns.figures import negative_hardness
-from recbole_hns.figures.labels import labels
+from recbole_hns.figures import names, negative_hardness, style
+from recbole_hns.figures.labels import labels, over_seeds
+from recbole_hns.loss import LOSSES
 from recbole_hns.results import RunRecord, read_run
+from recbole_hns.sampler import SAMPLERS
 
 
-def result_file(path, sampler="dns", hardness=(0.9, 0.5, 0.4), ndcg=(0.1, 0.2, 0.15), **config):
+def result_file(path, sampler="dns", hardness=(0.6, 0.5, 0.4), ndcg=(0.1, 0.2, 0.15), **config):
     """A result file as a run writes it; None in ``ndcg`` is an epoch without evaluation."""
     config = {
         "eval_step": 1,
@@ -43,6 +49,11 @@ def shown(panel):
         for line in panel.lines
         if not line.get_label().startswith("_")
     }
+
+
+def legend_of(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 @pytest.fixture
@@ -81,54 +92,140 @@ def test_the_same_runs_give_the_same_files(tmp_path, results):
 def test_panels_show_hardness_and_the_metric(results):
     figure = negative_hardness.draw([read_run(path) for path in results], "NDCG@20")
     left, right = figure.axes
-    assert list(shown(left)) == list(shown(right)) == ["rns", "dns", "ahns"]
-    np.testing.assert_array_equal(shown(left)["dns"], [[1, 0.9], [2, 0.5], [3, 0.4]])
-    np.testing.assert_array_equal(shown(right)["ahns"], [[1, 0.1], [2, 0.2], [3, 0.15]])
+    assert list(shown(left)) == list(shown(right)) == ["RNS", "DNS", "AHNS"]
+    np.testing.assert_array_equal(shown(left)["DNS"], [[1, 0.6], [2, 0.5], [3, 0.4]])
+    np.testing.assert_array_equal(shown(right)["AHNS"], [[1, 0.1], [2, 0.2], [3, 0.15]])
     assert "ratio of means" in left.get_ylabel()
     assert right.get_ylabel() == "NDCG@20 (validation)"
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["rns", "dns", "ahns"]
-    looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in right.lines]
+    assert legend_of(figure) == ["RNS", "DNS", "AHNS", "best epoch"]
+    lines = right.lines[:3]
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines]
     assert [len(set(look)) for look in zip(*looks, strict=True)] == [3, 3, 3]
 
 
 def test_epochs_without_a_value_are_left_out(tmp_path):
     path = result_file(tmp_path / "a.json", hardness=(None, 0.5, 0.4), ndcg=(None, 0.2, None))
     left, right = negative_hardness.draw([read_run(path)], "NDCG@20").axes
-    np.testing.assert_array_equal(shown(left)["dns"], [[2, 0.5], [3, 0.4]])
-    np.testing.assert_array_equal(shown(right)["dns"], [[2, 0.2]])
+    np.testing.assert_array_equal(shown(left)["DNS"], [[2, 0.5], [3, 0.4]])
+    np.testing.assert_array_equal(shown(right)["DNS"], [[2, 0.2]])
 
 
 def test_a_run_without_any_hardness_can_be_drawn(tmp_path):
     path = result_file(tmp_path / "a.json", hardness=(None,), ndcg=(0.1,))
     left, right = negative_hardness.draw([read_run(path)], "NDCG@20").axes
-    assert shown(left)["dns"].shape == (0, 2)
-    assert shown(right)["dns"].shape == (1, 2)
+    assert shown(left)["DNS"].shape == (0, 2)
+    assert shown(right)["DNS"].shape == (1, 2)
+
+
+def test_the_best_epoch_of_a_line_is_marked(tmp_path):
+    for metric, best in (("NDCG@20", [2, 0.2]), ("MAE", [1, 0.1])):
+        record = json.loads(result_file(tmp_path / "a.json").read_text())
+        for epoch in record["epochs"]:
+            epoch["mae"] = epoch["ndcg@20"]
+        (tmp_path / "a.json").write_text(json.dumps(record))
+        figure = negative_hardness.draw([read_run(tmp_path / "a.json")], metric)
+        (mark,) = [line for line in figure.axes[1].lines if line.get_label().startswith("_")]
+        np.testing.assert_array_equal(mark.get_xydata(), [best])
+        assert "best epoch" in legend_of(figure)
 
 
 def test_wild_early_epochs_do_not_flatten_the_rest(tmp_path):
     hardness = (445.6, -80.0, 0.9, 0.5, 0.4, 0.35, 0.3)
-    path = result_file(tmp_path / "a.json", hardness=hardness, ndcg=(0.1,) * 7)
-    left, _ = negative_hardness.draw([read_run(path)], "NDCG@20").axes
+    ndcg = (0.001, 0.02, 0.19, 0.2, 0.21, 0.22, 0.21)
+    path = result_file(tmp_path / "a.json", hardness=hardness, ndcg=ndcg)
+    figure = negative_hardness.draw([read_run(path)], "NDCG@20")
+    left, right = figure.axes
     low, high = left.get_ylim()
     assert 0.2 < low < 0.3
     assert 0.9 < high < 1
     marks = {line.get_marker(): line for line in left.lines if line.get_marker() in "^v"}
     np.testing.assert_array_equal(marks["^"].get_xydata(), [[1, high]])
     np.testing.assert_array_equal(marks["v"].get_xydata(), [[2, low]])
-    assert "beyond the axis" in left.get_title(loc="right")
+    low, high = right.get_ylim()
+    assert 0.1 < low < 0.19
+    (mark,) = [line for line in right.lines if line.get_marker() == "v"]
+    np.testing.assert_array_equal(mark.get_xydata(), [[1, low], [2, low]])
+    assert "beyond the axis" in legend_of(figure)
 
 
 def test_late_epochs_are_always_inside(tmp_path):
-    path = result_file(tmp_path / "a.json", hardness=(0.1, 5.0, 7.0, 6.0), ndcg=(0.1,) * 4)
-    left, _ = negative_hardness.draw([read_run(path)], "NDCG@20").axes
-    low, high = left.get_ylim()
-    assert low < 0.1
-    assert high > 7
-    assert left.get_title(loc="right") == ""
+    path = result_file(tmp_path / "a.json", hardness=(3.0, 5.0, 70.0, 6.0), ndcg=(0.1,) * 4)
+    figure = negative_hardness.draw([read_run(path)], "NDCG@20")
+    low, high = figure.axes[0].get_ylim()
+    assert low < 3
+    assert high > 70
+    assert "beyond the axis" not in legend_of(figure)
 
 
-# --- labels ---------------------------------------------------------------------------------------
+@given(
+    st.lists(st.lists(st.floats(-1e100, 1e100), min_size=1, max_size=12), min_size=1, max_size=4),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_an_axis_neither_magnifies_nor_loses_anything(values, early):
+    lines = [np.array([np.arange(len(line)), line]).T for line in values]
+    panel = Figure().subplots()
+    notes = [note.get_label() for note in style.fit(panel, lines, early)]
+    low, high = panel.get_ylim()
+    inside = np.concatenate([line[(low < line[:, 1]) & (line[:, 1] < high), 1] for line in lines])
+    assert high - low >= 0.25 * np.abs(inside).max() * (1 - 1e-9)
+    for line in lines:
+        rest = line[len(line) // 2 if early else 0 :, 1]
+        assert ((low < rest) & (rest < high)).all()
+    marked = [point[0] for mark in panel.lines for point in mark.get_xydata()]
+    assert len(marked) == sum(map(len, lines)) - len(inside)
+    assert ("beyond the axis" in notes) == bool(marked)
+
+
+def test_an_axis_says_where_it_was_widened():
+    panel = Figure().subplots()
+    (note,) = style.fit(panel, [np.array([[1, 0.2], [2, 0.202]])])
+    assert note.get_label() == style.SPAN_NOTE
+    low, high = panel.get_ylim()
+    assert 0.002 < 0.04 * (high - low) < 0.0023
+    assert style.fit(panel, [np.array([[1, 0.2], [2, 0.3]])]) == []
+
+
+# --- seeds ----------------------------------------------------------------------------------------
+
+
+def test_runs_that_differ_in_the_seed_are_one_line(tmp_path):
+    curves = ((0.1, 0.2, 0.15), (0.2, 0.4, 0.19), (0.3, 0.3, 0.11))
+    runs = [
+        read_run(result_file(tmp_path / f"{seed}.json", seed=seed, ndcg=ndcg))
+        for seed, ndcg in enumerate(curves)
+    ]
+    # one stopped earlier
+    runs.append(
+        read_run(result_file(tmp_path / "3.json", seed=3, ndcg=(0.2, 0.1), hardness=(1.0, 1.0)))
+    )
+    other = read_run(result_file(tmp_path / "other.json", "rns"))
+    figure = negative_hardness.draw([runs[0], other, *runs[1:]], "NDCG@20")
+    left, right = figure.axes
+    values = np.array([*(curve[:2] for curve in curves), (0.2, 0.1)])
+    np.testing.assert_allclose(shown(right)["DNS"], [[1, 0.2], [2, 0.25]])
+    (band,) = right.collections
+    edges = band.get_paths()[0].vertices
+    for epoch in (1, 2):
+        column = values[:, epoch - 1]
+        for edge in (-1, 1):
+            expected = column.mean() + edge * column.std(ddof=1)
+            assert any(np.allclose(vertex, [epoch, expected]) for vertex in edges)
+    assert legend_of(figure) == [
+        "DNS",
+        "RNS",
+        "best epoch",
+        "mean ± standard deviation, 4 seeds",
+    ]
+    assert len(left.collections) == 1
+
+
+def test_the_same_run_twice_is_two_lines(tmp_path):
+    runs = [read_run(result_file(tmp_path / "a.json", seed=seed)) for seed in (1, 2, 1)]
+    assert over_seeds(runs) == [[runs[0], runs[1]], [runs[2]]]
+
+
+# --- names ----------------------------------------------------------------------------------------
 
 
 def test_namesakes_are_told_apart_by_their_settings(tmp_path):
@@ -137,18 +234,14 @@ def test_namesakes_are_told_apart_by_their_settings(tmp_path):
         result_file(tmp_path / "b.json", "ahns", ahns_beta=0.4, checkpoint_dir="y"),
         result_file(tmp_path / "c.json", "dns", ahns_beta=0.1),
     ]
-    assert labels([read_run(run) for run in runs]) == [
-        "ahns (ahns_beta=0.1)",
-        "ahns (ahns_beta=0.4)",
-        "dns",
-    ]
+    assert labels([read_run(run) for run in runs]) == ["AHNS, β = 0.1", "AHNS, β = 0.4", "DNS"]
 
 
 def test_runs_that_selected_on_the_test_part_say_so(tmp_path):
     paper = read_run(result_file(tmp_path / "a.json", "ahns", protocol="paper"))
     valid = read_run(result_file(tmp_path / "b.json", "dns"))
-    assert labels([paper, valid]) == ["ahns (protocol=paper)", "dns (protocol=valid)"]
-    assert labels([paper]) == ["ahns"]
+    assert labels([paper, valid]) == ["AHNS, protocol paper", "DNS, protocol valid"]
+    assert labels([paper]) == ["AHNS"]
     for runs, shown in (
         ([paper], "NDCG@20 (test, protocol paper)"),
         ([paper, valid], "NDCG@20 (validation; test, protocol paper)"),
@@ -159,23 +252,56 @@ def test_runs_that_selected_on_the_test_part_say_so(tmp_path):
 def test_as_few_settings_as_suffice_are_shown(tmp_path):
     runs = [
         read_run(result_file(tmp_path / "a.json", "ahns", seed=seed, ahns_beta=beta, ahns_p=-beta))
-        for seed, beta in ((1, 0.1), (2, 0.1), (1, 0.4))
+        for seed, beta in ((1, 0.1), (1, 0.4))
     ]
-    assert labels(runs) == [
-        f"ahns (ahns_p={p}, seed={seed})" for p, seed in ((-0.1, 1), (-0.1, 2), (-0.4, 1))
-    ]
+    assert labels(runs) == [f"AHNS, p = {p}" for p in (-0.1, -0.4)]
 
 
 def test_namesakes_with_the_same_settings_are_numbered(tmp_path):
     run = read_run(result_file(tmp_path / "a.json"))
     other = read_run(result_file(tmp_path / "b.json", "rns"))
-    assert labels([run, other, run]) == ["dns #1", "rns", "dns #2"]
+    assert labels([run, other, run]) == ["DNS #1", "RNS", "DNS #2"]
 
 
 def test_a_label_is_shown_as_it_is(tmp_path):
     run = read_run(result_file(tmp_path / "a.json", "my.$module$:Sampler"))
     figure = negative_hardness.draw([run], "NDCG@20")
     assert figure.legends[0].get_texts()[0].get_text() == r"my.\$module\$:Sampler"
+
+
+@pytest.mark.parametrize(
+    ("given_name", "read", "name"),
+    [
+        ("ndcg@10", names.metric, "NDCG@10"),
+        ("Recall@20", names.metric, "Recall@20"),
+        ("normopauc@0.01", names.metric, "NormOPAUC(0.01)"),
+        ("llpauc@0.7,0.1", names.metric, "LLPAUC(0.7, 0.1)"),
+        ("giniindex@10", names.metric, "Gini index@10"),
+        ("gauc", names.metric, "GAUC"),
+        ("my_metric@3", names.metric, "my_metric@3"),
+        ("dns_mn", names.sampler, "DNS(M,N)"),
+        ("mine:Own", names.sampler, "mine:Own"),
+        ("ahns_beta", names.axis, "β (ahns_beta)"),
+        ("dns_m", names.axis, "M (dns_m)"),
+        ("learning_rate", names.axis, "learning rate"),
+        ("llpauc_loss_alpha", names.parameter, "α"),
+        ("sl_weight_tau", names.parameter, "weight τ"),
+        ("my_own", names.axis, "my_own"),
+        ("RecBole dynamic (N=32)", names.entry, "RecBole dynamic, N = 32"),
+        ("dns_mn (N=200, dns_m=5)", names.entry, "DNS(M,N), N = 200, M = 5"),
+        ("ahns (N=8, loss=sl_at_k)", names.entry, "AHNS, N = 8, SL@K loss"),
+        ("irgan (irgan_cycle=[5, 2])", names.entry, "IRGAN, cycle = [5, 2]"),
+        ("rns", names.entry, "RNS"),
+    ],
+)
+def test_names(given_name, read, name):
+    assert read(given_name) == name
+
+
+def test_all_metrics_samplers_and_losses_have_names():
+    assert set(metric_information) <= set(names.METRICS)
+    assert set(SAMPLERS) <= set(names.SAMPLERS)
+    assert set(LOSSES) <= set(names.LOSSES)
 
 
 # --- metric ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch
 from conftest import first_batch, prepared, step
 from recbole.model.general_recommender import BPR, LightGCN
 
+from recbole_hns import UserError, run
 from recbole_hns.batch import Negatives, Scores
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
@@ -129,3 +130,8 @@ def test_propagation_and_gradient_are_recboles(model, toy):
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     assert not graph or network.train_graph is graph[0]
+
+
+def test_an_augmentation_of_sgl_that_there_is_not(toy):
+    with pytest.raises(UserError, match=r"^type=XY: must be one of ED, ND, RW$"):
+        run("SGL", config_dict={**toy, "type": "XY", "epochs": 1, "embedding_size": 4})

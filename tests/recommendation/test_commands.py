@@ -231,3 +231,17 @@ def test_what_is_written_is_written_whole(result, monkeypatch):
         recommend(result.checkpoint, "r.jsonl")
     assert Path("r.jsonl").read_text() == "before\n"
     assert not list(Path().glob(".r.jsonl*"))
+
+
+def test_one_list_is_told_as_one(result, capsys):
+    arguments = [f"--checkpoint={result.checkpoint}", "--related-to=i3", "--output=r.csv"]
+    assert main(["recommend", *arguments, "--topk=1"]) == 0
+    assert capsys.readouterr().out == "1 list, 1 item: r.csv\n"
+
+
+def test_keep_known_is_of_no_list_of_similar_items(result, capsys):
+    arguments = [f"--checkpoint={result.checkpoint}", "--related-to=i3", "--output=r.csv"]
+    assert main(["recommend", *arguments, "--keep_known"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("keep_known=True: cannot go with related_to, whose list is of no user's")
+    assert not Path("r.csv").exists()

@@ -183,3 +183,11 @@ def test_an_export_is_served_without_what_trained_it(toy):
         [sys.executable, "-c", SERVE], capture_output=True, text=True, env=environment()
     )
     assert done.stdout.split() == result.recommend("u3", 4)["item"].tolist(), done.stderr
+
+
+def test_a_card_lists_no_eval_args_that_are_the_default(toy):
+    toy = {key: value for key, value in toy.items() if key != "eval_args"}
+    for number, (mode, shown) in enumerate((("full", False), ("uni20", True))):
+        result = run(config_dict={**SHORT, **toy, "eval_args": {"mode": mode}})
+        export(result.checkpoint, f"served{number}")
+        assert ("eval_args" in Path(f"served{number}/README.md").read_text()) == shown

@@ -189,3 +189,17 @@ def test_what_is_no_checkpoint_is_refused(content, toy):
 
 def test_the_package_offers_load():
     assert recbole_hns.load is load
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"of": "another program"}'])
+def test_a_file_beside_a_checkpoint_that_is_no_result_is_left_out(content, toy, caplog):
+    result = run(config_dict={**SHORT, **toy})
+    moved = Path("moved.pth")
+    shutil.copy(result.checkpoint, moved)
+    moved.with_suffix(".json").write_text(content)
+    caplog.set_level("WARNING")
+    loaded = load(moved)
+    assert loaded.result_file is None
+    assert loaded["test_result"] is None
+    assert loaded.recommend("u1").equals(result.recommend("u1"))
+    assert "left out: result file=" in caplog.text

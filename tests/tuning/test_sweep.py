@@ -335,7 +335,10 @@ def test_curves_show_what_is_best_in_validation_and_mark_its_best(table):
     assert lines[0] == pytest.approx(np.array([[1, 1.1], [2, 1.2], [40, 5.0]]))
     assert lines[1] == pytest.approx(np.array([[2, 1.2]]))
     assert valid.get_xscale() == "log"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["K = 5", "K = 10"]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["K = 5", "K = 10", "best in validation"]
+    low, high = valid.get_ylim()
+    assert low < -3.31 < 0.49 < high
 
 
 def test_no_line_goes_through_random_draws(table):
@@ -352,3 +355,12 @@ def test_the_map_has_a_cell_for_two_values_and_frames_the_best(table):
     assert len(valid.texts) == 5
     for panel in (valid, test):
         assert panel.patches[0].get_xy() == (0.5, -0.5)
+    assert figure.legends[0].get_texts()[0].get_text() == "best in validation"
+
+
+def test_colours_of_a_map_do_not_magnify(table):
+    table = table.assign(**{f"{part}_ndcg@5": 0.2 + table.x / 1e5 for part in ("valid", "test")})
+    figure = hardness_map.draw(table, "x", "y", "ndcg@5")
+    low, high = figure.axes[0].images[0].get_clim()
+    assert high - low == pytest.approx(0.05, rel=0.01)
+    assert figure.legends[0].get_title().get_text().startswith("colours span")
