@@ -132,7 +132,7 @@ def test_no_text_is_evaluated(text):
     assert not Path("pwned").exists()
 
 
-@cases(400)
+@cases(250)
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), texts, max_size=3))
 def test_command_line_values(keys):
     ends_well(lambda: Config(command_line=keys))
@@ -312,7 +312,7 @@ def test_a_tensor_is_no_number(path, checkpoint):
     assert "error: resume=saved/a.pth: must be a checkpoint" in resumed_ends_well(content)
 
 
-@cases(200)
+@cases(120)
 @given(st.data())
 def test_checkpoints_that_hold_something_else(checkpoint, data):
     state = torch.load(io.BytesIO(checkpoint), weights_only=True)
@@ -472,7 +472,7 @@ def data_ends_well(content, *arguments):
     return command_ends_well("run", *(f"--{k}={v}" for k, v in keys.items()), *arguments)
 
 
-@cases(200)
+@cases(120)
 @given(inter_files())
 def test_data_files(content):
     data_ends_well(content)
