@@ -132,7 +132,7 @@ def test_no_text_is_evaluated(text):
     assert not Path("pwned").exists()
 
 
-@cases(250)
+@cases(400)
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), texts, max_size=3))
 def test_command_line_values(keys):
     ends_well(lambda: Config(command_line=keys))
