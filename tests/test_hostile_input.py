@@ -312,7 +312,7 @@ def test_a_tensor_is_no_number(path, checkpoint):
     assert "error: resume=saved/a.pth: must be a checkpoint" in resumed_ends_well(content)
 
 
-@cases(120)
+@cases(200)
 @given(st.data())
 def test_checkpoints_that_hold_something_else(checkpoint, data):
     state = torch.load(io.BytesIO(checkpoint), weights_only=True)
@@ -472,7 +472,7 @@ def data_ends_well(content, *arguments):
     return command_ends_well("run", *(f"--{k}={v}" for k, v in keys.items()), *arguments)
 
 
-@cases(120)
+@cases(200)
 @given(inter_files())
 def test_data_files(content):
     data_ends_well(content)
