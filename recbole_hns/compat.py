@@ -20,6 +20,11 @@ any PyTorch         ``Dataset._download`` ends in ``torch.distributed.barrier()`
 pandas 2            warns of what pandas 3 will change at every data set that RecBole reads,
 PyTorch             and warns that sparse CSR tensors are new; nothing a user could act on,
                     so neither is shown.
+pandas >= 3         ``frame[column].fillna(..., inplace=True)`` fills a copy, so that
+                    RecBole's missing values stay missing; strings are a type of their own;
+                    ``series.agg(len)`` is the series' length, not its values'. Values are
+                    filled before RecBole tries, strings read as objects, and the ``len`` of
+                    RecBole's data sets gives the lengths of a series' values.
 ==================  =====================================================================
 """
 
@@ -28,9 +33,11 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from scipy.sparse import dok_matrix
@@ -50,7 +57,12 @@ def mend() -> None:
     _plain_checkpoints()
     _loggers_of_configs()
     _download_without_process_group()
+    _data_of_pandas_3()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+    chained = pd.errors.ChainedAssignmentError
+    warnings.filterwarnings("ignore", category=chained, module=r"recbole\.")
+    # a column's values, of which pandas 3 makes no copy
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
@@ -140,6 +152,49 @@ def _download_without_process_group() -> None:
                 raise
 
     Dataset._download = _download
+
+
+def _data_of_pandas_3() -> None:
+    import recbole.data.dataset.dataset as recbole_dataset
+    from recbole.data.dataset import kg_dataset, sequential_dataset
+    from recbole.utils import FeatureType
+
+    fill = recbole_dataset.Dataset._fill_nan
+    if int(pd.__version__.split(".")[0]) < 3 or hasattr(fill, "__wrapped__"):
+        return
+
+    @functools.wraps(fill)
+    def _fill_nan(self: recbole_dataset.Dataset) -> None:
+        for name in self.feat_name_list:
+            feat = getattr(self, name)
+            for field in feat:
+                if self.field2type[field] == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif self.field2type[field] == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+        fill(self)
+
+    @functools.wraps(pd.read_csv)
+    def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        return as_recbole_reads(pd.read_csv(*args, **kwargs))
+
+    recbole_dataset.Dataset._fill_nan = _fill_nan
+    for module in (recbole_dataset, kg_dataset, sequential_dataset):
+        module.len = lambda x: x.map(len) if isinstance(x, pd.Series) else len(x)
+    recbole_dataset.pd = SimpleNamespace(**{**vars(pd), "read_csv": read_csv})
+
+
+def as_recbole_reads(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the headers ``name:type``, as RecBole's code after ``read_csv`` takes it.
+
+    That is with strings as objects, and no sequence missing.
+    """
+    for column, dtype in table.dtypes.items():
+        if isinstance(dtype, pd.StringDtype):
+            table[column] = table[column].astype(object)
+        if column.endswith("_seq"):
+            table[column] = table[column].fillna("")
+    return table
 
 
 def save_recbole_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -159,6 +160,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise UserError.of("result file", path, f"is no result file of a run: {reason}") from None
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages whose release can change a result."""
     found = {"python": platform.python_version()}

@@ -1,5 +1,7 @@
 """What several test files share: small data sets as RecBole reads them, and quiet runs."""
 
+import copy
+import functools
 import logging
 import os
 from pathlib import Path
@@ -8,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 from ready_split import PARTS
+from recbole.config import Config as RecBoleConfig
 
 import recbole_hns
 from recbole_hns.batch import Batch
@@ -25,6 +29,22 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
+
+
+@functools.cache
+def packaged(path, loader):
+    with open(path, encoding="utf-8") as file:
+        return yaml.load(file, Loader=loader)
+
+
+def update_internal_config_dict(self, path):
+    """RecBole parses its own files, which stay as they are, for each of thousands of configs."""
+    values = copy.deepcopy(packaged(path, self.yaml_loader))
+    self.internal_config_dict.update(values or {})
+    return values
+
+
+RecBoleConfig._update_internal_config_dict = update_internal_config_dict
 
 QUIET = {"show_progress": False, "state": "ERROR"}
 
@@ -50,7 +70,9 @@ def log_level():
 def in_tmp_path(tmp_path, monkeypatch):
     """Runs leave saved/ where they are started."""
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
+    # torch.manual_seed would keep a traceback for each device that there may be later
+    generator = torch if torch.cuda.is_available() else torch.default_generator
+    generator.manual_seed(0)
     np.random.seed(0)
 
 

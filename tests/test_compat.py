@@ -15,6 +15,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer
 from scipy.sparse import dok_matrix
 
+import recbole_hns.data
 from recbole_hns import compat
 from recbole_hns.config import Config
 from recbole_hns.errors import UserError
@@ -109,3 +110,41 @@ def test_a_download_does_not_end_in_a_barrier(text, tmp_path, monkeypatch):
             dataset._download()
     else:
         dataset._download()
+
+
+@pytest.mark.parametrize("make", [create_dataset, recbole_hns.data.create_dataset])
+def test_missing_values_are_filled_whatever_pandas_does(make):
+    """Numbers with the column's mean, tokens with the padding, sequences as empty ones."""
+    Path("toy").mkdir()
+    inter = ["user_id:token", "item_id:token", "stars:float", "how:token", "tags:token_seq"]
+    rows = [["a", "x", "1.5", "", "t u"], ["b", "y", "", "web", ""], ["b", "x", "4", "app", "u"]]
+    Path("toy/toy.inter").write_text("\n".join("\t".join(row) for row in [inter, *rows]) + "\n")
+    user = ["user_id:token", "age:float", "job:token", "words:token_seq", "vector:float_seq"]
+    rows = [["b", "30", "", "v w", "1 2.5"], ["c", "", "cook", "", ""]]
+    Path("toy/toy.user").write_text("\n".join("\t".join(row) for row in [user, *rows]) + "\n")
+    columns = {"inter": [name.split(":")[0] for name in inter]}
+    columns["user"] = [name.split(":")[0] for name in user]
+    keys = {**QUIET, "dataset": "toy", "data_path": ".", "load_col": columns}
+    keys |= {"normalize_field": ["vector"], "normalize_all": False}
+    dataset = make(Config(config_dict={**keys, "filter_inter_by_user_or_item": False}))
+    dataset._change_feat_format()
+
+    def values(feat):
+        return {name: feat[name].tolist() for name in feat.columns}
+
+    assert values(dataset.inter_feat) == {
+        "user_id": [1, 2, 2],
+        "item_id": [1, 2, 1],
+        "stars": [1.5, 2.75, 4.0],
+        "how": [0, 1, 2],
+        "tags": [[1, 2], [0, 0], [2, 0]],
+    }
+    # the padding, a, b, c, of which the first two have no line
+    assert values(dataset.user_feat) == {
+        "user_id": [0, 1, 2, 3],
+        "age": [30.0] * 4,
+        "job": [0, 0, 0, 1],
+        "words": [[0, 0], [0, 0], [1, 2], [0, 0]],
+        "vector": [[0, 0], [0, 0], [0, 1], [0, 0]],
+    }
+    assert list(dataset.field2id_token["tags"]) == ["[PAD]", "t", "u"]

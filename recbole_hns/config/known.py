@@ -142,14 +142,15 @@ def recbole_keys() -> frozenset[str]:
     return frozenset(known - model_keys_of_any() - {"config_file"})
 
 
-def model_keys(model: type) -> set[str]:
+@functools.cache
+def model_keys(model: type) -> frozenset[str]:
     """The keys that a model reads: those of its properties file, and in its class's source.
 
     A model of the user's may read others in functions of its own.
     """
     from recbole.model.abstract_recommender import AbstractRecommender
 
-    known = _properties(model.__name__)
+    known = set(_properties(model.__name__))
     for cls in model.__mro__:
         if not issubclass(cls, AbstractRecommender):
             continue
@@ -159,7 +160,7 @@ def model_keys(model: type) -> set[str]:
             continue
         known.update(_read_in(source))
         known.update(_properties(cls.__name__) if is_recboles(cls) else ())
-    return known
+    return frozenset(known)
 
 
 @functools.cache
@@ -279,6 +280,7 @@ def _read_in(source: str) -> set[str]:
     return {name for found in _READ.findall(source) for name in found if name}
 
 
-def _properties(model: str) -> set[str]:
+@functools.cache
+def _properties(model: str) -> frozenset[str]:
     path = recbole_folder() / "properties" / "model" / f"{model}.yaml"
-    return set(read_yaml(path)) if path.is_file() else set()
+    return frozenset(read_yaml(path) if path.is_file() else ())

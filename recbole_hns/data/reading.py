@@ -16,6 +16,7 @@ from unittest import mock
 import pandas as pd
 import recbole.data.dataset.dataset as recbole_dataset
 
+from recbole_hns.compat import as_recbole_reads
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def read_table(
     if len(table) != rows:
         reason = f"{path}: {len(table)} rows were read from its {rows} lines after the first"
         raise UserError.of("dataset", config["dataset"], reason)
-    return table
+    return as_recbole_reads(table)
 
 
 def _count_rows(path: str, config: Config) -> int:

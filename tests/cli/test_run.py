@@ -320,8 +320,7 @@ def test_sigkill_within_an_epoch_loses_only_that_epoch(toy):
     # the result file is written right after the checkpoint
     assert last["epoch"] <= content["epochs"][-1]["epoch"] <= last["epoch"] + 1
     epochs = last["epoch"] + 3
-    arguments = [f"--resume={checkpoint}", f"--epochs={epochs}", "--show_progress=False"]
-    subprocess.run([*script[:4], *arguments], env=environment(), check=True, capture_output=True)
+    run(resume=checkpoint, config_dict={"epochs": epochs})
     assert [e["epoch"] for e in record()["epochs"]] == list(range(1, epochs + 1))
     assert record()["test_result"]
 

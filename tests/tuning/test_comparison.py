@@ -113,12 +113,14 @@ def test_the_loss_of_a_spec_leaves_what_the_settings_say_of_another(toy):
     assert read_run(Path("comparison/runs/dns-2020.json")).loss == "talos"
 
 
-def test_one_loss_of_a_whole_comparison_is_told_under_its_table(toy):
+def test_one_loss_of_a_whole_comparison_of_one_seed_is_told_under_its_table(toy):
     keys = {**SHORT, **toy, "epochs": 1, "seed": 7, "loss": "psl"}
     assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
     page = Path("comparison/table.md").read_text()
     assert "\nBPR, loss psl, on " in page
     assert "\n| rns |" in page
+    assert "test metrics of one run a sampler, seed 7. Improvement: of the best over" in page
+    assert "±" not in page
 
 
 def test_a_comparison_of_one_sampler_with_other_settings(toy):
@@ -134,17 +136,6 @@ def test_a_comparison_of_one_sampler_with_other_settings(toy):
         result = read_run(Path("comparison") / file)
         assert result.test_result["ndcg@10"] == table.loc[("ndcg@10", spec), "mean"]
         assert result.loss == ("softmax" if "softmax" in spec else "bpr")
-
-
-def test_a_comparison_of_one_seed(toy):
-    keys = {**SHORT, **toy, "epochs": 1, "seed": 7}
-    assert main(["compare", "--samplers=rns,dns", "--seeds=1", *arguments(keys)]) == 0
-    page = Path("comparison/table.md").read_text()
-    assert "test metrics of one run a sampler, seed 7. Improvement: of the best over" in page
-    assert "±" not in page
-
-
-#: Arguments, and what the one line holds.
 
 
 def test_settings_files_have_to_agree_on_what_is_shared():
