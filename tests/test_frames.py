@@ -182,7 +182,7 @@ def test_floats_of_a_frame_are_its_users_too(frame):
         ({}, {"min_rating": 3}, "min_rating=3: no such key; set val_interval"),
         ({"dataset": "toy", "user_column": "u"}, {}, "user_column=u: names a column of a data fra"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "keys",
 )
 def test_mistakes_leave_nothing(given, keys, told, frame):
     with pytest.raises(UserError) as caught:
