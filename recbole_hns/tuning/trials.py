@@ -213,8 +213,9 @@ class Progress(tune.Callback):
             return
         self._table.put(trial.config, trial.last_result or {}, error)
         self._table.write()
-        print(self._table.line(trial.config), file=sys.stderr, flush=True)
         self._after_each()
+        # who reads that it has ended may end the job, and finds the tables written
+        print(self._table.line(trial.config), file=sys.stderr, flush=True)
 
 
 def _splits(job: Job) -> Iterator[tuple[int, Split]]:
