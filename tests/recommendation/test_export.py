@@ -60,7 +60,7 @@ def test_what_an_export_holds(toy, capsys):
     assert (facts["format"], facts["users"], facts["items"], facts["dim"]) == (1, 30, 40, 8)
     card = (folder / "README.md").read_text()
     for text in (
-        "# BPR on toy", "| items ", "| 40 ", "ahns_alpha", "2 epochs in", "MRR@5 was best",
+        "# BPR on toy", "| items ", "| 40 ", "dns_m", "2 epochs in", "MRR@5 was best",
         f"{result['test_result']['mrr@5']:.4f}", f"{result['best_valid_result']['mrr@5']:.4f}",
         "model.recommend(\"", "recbole, version",
     ):  # fmt: skip
