@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -110,8 +110,8 @@ def _locked_temporary(path: Path) -> tuple[int, str]:
         os.close(handle)  # another process took it for one that was left, before it was locked
 
 
-def _clear_left(path: Path) -> None:
-    """Remove the temporary files and directories for ``path`` that no process writes any more.
+def _clear_left(path: Path, directories: bool = False) -> None:
+    """Remove the temporary files for ``path`` that no process writes any more, or directories.
 
     The lock of a process goes with it, however it ends. Windows removes no file that is open.
     """
@@ -119,12 +119,11 @@ def _clear_left(path: Path) -> None:
     for name in filter(named.fullmatch, os.listdir(path.parent)):
         left = path.with_name(name)
         with suppress(OSError), _locked(left, wait=False):
-            if left.is_dir():
-                # without locks a directory in use cannot be told
-                if fcntl is not None:
-                    shutil.rmtree(left)
-            else:
+            if not directories:
                 os.unlink(left)
+            # ours have nothing else in them; without locks one in use cannot be told
+            elif fcntl is not None and set(os.listdir(left)) <= {path.name}:
+                shutil.rmtree(left)
 
 
 @contextmanager
@@ -193,20 +192,45 @@ def new_directory(key: str, path: str) -> Iterator[Path]:
         UserError: if there is something at ``path`` already, other than an empty directory, or if
             it cannot be created.
     """
-    target = Path(os.path.abspath(path))
     try:
+        target = Path(os.path.abspath(path))
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise UserError.of(key, path, "exists already; must be new, or an empty directory")
         near = next(parent for parent in target.parents if parent.exists())
-        _clear_left(near / target.name)
-        temporary = tempfile.TemporaryDirectory(dir=near, prefix=f".{target.name}.")
+        _clear_left(near / target.name, directories=True)
+    except (OSError, ValueError) as error:  # the latter for a path that holds a null character
+        raise _no_directory(key, path, error) from None
+    try:
+        with _locked_directory(near, f".{target.name}.") as temporary:
+            # made by mkdir, it gets the usual permissions
+            folder = Path(temporary) / target.name
+            folder.mkdir()
+            yield folder
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.replace(target)
     except OSError as error:
-        allowed = f"must be a directory that can be created ({error.strerror})"
-        raise UserError.of(key, path, allowed) from None
-    with temporary, _locked(temporary.name):
-        # made by mkdir, it gets the usual permissions
-        folder = Path(temporary.name) / target.name
-        folder.mkdir()
-        yield folder
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.replace(target)
+        raise _no_directory(key, path, error) from None
+
+
+def _no_directory(key: str, path: str, error: OSError | ValueError) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    reason = getattr(error, "strerror", None) or error
+    return UserError.of(key, path, f"must be a directory that can be created ({reason})")
+
+
+@contextmanager
+def _locked_directory(near: Path, prefix: str) -> Iterator[str]:
+    """A new temporary directory, locked as long as it is there."""
+    while True:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(
+                tempfile.TemporaryDirectory(dir=near, prefix=prefix, ignore_cleanup_errors=True)
+            )
+            try:
+                stack.enter_context(_locked(temporary))
+            except FileNotFoundError:
+                continue  # another process took it for one that was left, before it was locked
+            if os.path.exists(temporary):
+                yield temporary
+                return

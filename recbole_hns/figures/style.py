@@ -96,6 +96,7 @@ def fit(panel: Axes, lines: Sequence[NDArray[np.float64]], early: bool = False) 
     Returns:
         What a legend has to explain.
     """
+    lines = [line[np.isfinite(line).all(axis=1)] for line in lines]
     rest = [line[len(line) // 2 if early else 0 :, 1:].ravel() for line in lines]
     if not sum(map(len, rest)):
         return []

@@ -35,6 +35,14 @@ NegativeRows = Callable[[], Tensor]
 PAIR_BYTES = 64
 
 
+#: Called with a table and the rows that are going to be looked at, None for all.
+Read = Callable[[Tensor, Tensor | None], None]
+
+
+def as_they_are(table: Tensor, ids: Tensor | None) -> None:
+    """Read a table whose rows never wait."""
+
+
 class ModelAdapter:
     """A RecBole model trained pairwise, as the training step sees it.
 
@@ -67,7 +75,7 @@ class ModelAdapter:
         self.model: Any = model
         self.similarity = config["similarity"]
         self.step_memory = config["step_memory"] * 2**20
-        self.before_read: Callable[[Tensor, Tensor | None], None] = lambda table, ids: None
+        self.before_read: Read = as_they_are
         # RecBole's BPRLoss is a mean over the batch; ConvNCF's own is a sum.
         self.summed = any(isinstance(module, ConvNCFBPRLoss) for module in model.modules())
 

@@ -11,7 +11,7 @@ from recbole.model.loss import EmbLoss
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Negatives, Scores
-from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows
+from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows, Read, as_they_are
 from recbole_hns.ops import devices, kernels
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
@@ -19,9 +19,6 @@ from recbole_hns.ops.product_sums import ProductSums
 from recbole_hns.ops.products import products
 from recbole_hns.ops.tables import Layers, Table, look_up
 from recbole_hns.ops.unit_rows import unit_rows
-
-#: Called with a table and the rows that are going to be looked at, None for all.
-Read = Callable[[Tensor, Tensor | None], None]
 
 #: Shorter embeddings have cosines as if they were this long, or their gradient had no bound.
 SMALLEST_NORM = 1e-6
@@ -47,13 +44,13 @@ class EncodedTables:
         items: Tensor,
         similarity: str,
         pairs_in_memory: int,
-        read: Read | None = None,
+        read: Read = as_they_are,
     ) -> None:
         self._users, self._items = users, items
         self.similarity = similarity
         self.pairs_in_memory = pairs_in_memory
         self.dense = False
-        self._read = read or _as_they_are
+        self._read = read
         self._normalised: dict[Tensor, Tensor] = {}
         self._kept: dict[Tensor, Tensor] = {}
 
@@ -188,10 +185,6 @@ class EncodedTables:
         return total.index_add(0, items.reshape(-1), each.detach().to(total.dtype))
 
 
-def _as_they_are(table: Tensor, ids: Tensor | None) -> None:
-    """Read a table whose rows are never behind."""
-
-
 class EncodedLayers(NamedTuple):
     """Users and items encoded at every layer.
 
@@ -219,7 +212,7 @@ class EmbeddingAdapter(ModelAdapter):
         """Embeddings of all users and of all items, ``[user_num, dim]`` and ``[item_num, dim]``."""
         raise NotImplementedError
 
-    def _encoded(self, *tables: Tensor, read: Read | None = None) -> EncodedTables:
+    def _encoded(self, *tables: Tensor, read: Read = as_they_are) -> EncodedTables:
         users, items = tables
         return EncodedTables(users, items, self.similarity, self.pairs_in_memory(), read)
 

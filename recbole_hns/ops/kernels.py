@@ -23,6 +23,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 #: scores that are compared before one of them is looked at
 CHUNK = 256
 
+#: Steps after which Adam no longer feels a gradient: 0.9**400 is 5e-19.
+MEMORY = 400
+
 #: in the shortest type, so that it leaves the other factor's
 HALF = np.float32(0.5)
 
@@ -240,7 +243,7 @@ def catch_up(
         numbers[0], numbers[1] = sums[0, at], mean
         numbers[2] = sums[2, at] / sums[0, at] - mean * mean
         # less would be a number that takes a processor long
-        numbers[3] = beta1**lacks if lacks < 400 else 0.0
+        numbers[3] = beta1**lacks if lacks < MEMORY else 0.0
         numbers[4] = beta2**lacks
         c, a, variance, decay1, decay2, least = numbers
         row, m, v = table[each], first[each], second[each]

@@ -28,8 +28,8 @@ from torch import Tensor
 from recbole_hns.ops import devices, kernels
 from recbole_hns.ops.row_optimizers import Touched, gradients_of_tables, step_of_others
 
-#: Steps after which a gradient is no longer felt: 0.9**400 is 5e-19.
-MEMORY = 400
+#: Rows that are read, as a part of a table, from which on a dense step is the faster one.
+MANY = 0.25
 
 
 class LazyAdam(torch.optim.Adam):
@@ -62,10 +62,12 @@ class LazyAdam(torch.optim.Adam):
         """
         waiting = self._waiting.get(table)
         if waiting is not None:
-            if ids is None or ids.numel() >= len(table):
-                waiting.read_all(table, self.state[table])
+            # asked for, a state that is not there would be made
+            state = self.state.get(table, {})
+            if ids is None or ids.numel() >= MANY * len(table):
+                waiting.read_all(table, state)
             else:
-                waiting.read(table, self.state[table], ids.reshape(-1))
+                waiting.read(table, state, ids.reshape(-1))
 
     def read_all(self) -> None:
         """Have all tables as dense Adam would have them."""
@@ -73,11 +75,21 @@ class LazyAdam(torch.optim.Adam):
             self.read(table)
             waiting.was_read_whole = False
 
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Take a state, which is one of all steps; those that rows of before lack are forgotten."""
+        super().load_state_dict(state_dict)
+        for table in self._waiting:
+            self._waiting[table] = _Waiting()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_touched": self._touched, "_waiting": self._waiting}
+        return {**super().__getstate__(), **own}
+
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
         lazy = []
         for table, grad, group, ids in gradients_of_tables(self, self._waiting, self._touched()):
-            waiting, state = self._waiting[table], self.state[table]
+            waiting, state = self._waiting[table], self.state.get(table, {})
             if ids is not None and not waiting.was_read_whole and _may_wait(table, group, state):
                 waiting.step(table, grad, group, state, ids)
                 lazy.append(table)
@@ -108,7 +120,7 @@ class _Waiting:
         self._count = 0  # steps since then
         self._last: np.ndarray[Any, Any] | None = None  # of each row, the last it had
         # of each step: sums over later ones of c, c a and c a**2
-        self._sums = np.zeros((3, MEMORY))
+        self._sums = np.zeros((3, kernels.MEMORY))
         self._factors: np.ndarray[Any, Any] | None = None
         self._group: dict[str, Any] = {}
 
@@ -142,6 +154,7 @@ class _Waiting:
         if not self._count:
             self._last.fill(0)
             self._sums[:] = 0
+            self._factors = None
         self._group = group
         self.read(table, state, ids)
         state["step"] += 1
@@ -161,12 +174,12 @@ class _Waiting:
     def _add_step(self, rate: float, correction: float, beta1: float, beta2: float) -> None:
         """Count a step in the sums of all steps before it."""
         if self._factors is None:
-            steps = np.arange(MEMORY, 0, -1)
+            steps = np.arange(kernels.MEMORY, 0, -1)
             # by which c and a fall
             self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
         if self._count > self._sums.shape[1]:
             self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)], axis=1)
-        first = max(self._count - MEMORY, 0)
+        first = max(self._count - kernels.MEMORY, 0)
         for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
             sums[first : self._count] += (
                 rate * correction ** (-n / 2) * factors[first - self._count :]

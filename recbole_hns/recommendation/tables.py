@@ -133,7 +133,7 @@ def read_users(path: str | os.PathLike[str]) -> list[str]:
         UserError: if it cannot be read, has no such column or no user.
     """
     try:
-        names = READERS.get(Path(path).suffix, _text_column)(path)
+        names = READERS.get(Path(path).suffix.lower(), _text_column)(path)
     except OSError as error:
         raise UserError.of("users", path, f"cannot be read ({error.strerror or error})") from None
     except UserError:
@@ -166,7 +166,7 @@ def _json_column(path: str | os.PathLike[str]) -> list[str]:
 
 
 #: How names are read, by the suffix of the file; any other is text.
-READERS = {".parquet": _parquet_column, ".jsonl": _json_column}
+READERS = {".parquet": _parquet_column, ".jsonl": _json_column, ".ndjson": _json_column}
 
 
 def _text_column(path: str | os.PathLike[str]) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import reduce
 from logging import getLogger
 from pathlib import Path
@@ -57,6 +57,10 @@ if TYPE_CHECKING:
 
 #: Those that RecBole does not have, or has in another form, by the name that ``learner`` gives.
 OPTIMIZERS = {"adam": LazyAdam, **ROW_OPTIMIZERS}
+
+
+def _is_ours(part: Component) -> bool:
+    return type(part).__module__.startswith("recbole_hns.")
 
 
 class EpochEnd(NamedTuple):
@@ -157,6 +161,8 @@ class HardNegativeTrainer(Trainer):
         if learner in OPTIMIZERS:
             modules = self.model.modules()
             tables = [m.weight for m in modules if isinstance(m, torch.nn.Embedding)]
+            if learner == "adam" and not all(map(_is_ours, (self.sampler, self.loss))):
+                tables = []  # theirs may look at a table by themselves
             # the adapter is made later
             optimizer = OPTIMIZERS[learner](
                 groups, self.learning_rate, tables, lambda: self.adapter.touched_rows()
@@ -272,31 +278,35 @@ class HardNegativeTrainer(Trainer):
         )
         totals: list[Tensor] = []
         score_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for batch in batches:
-            self.optimizer.zero_grad()
-            with torch.autocast(self.device.type, enabled=self.enable_amp):
-                losses, scores = batch_losses(
-                    batch, self.adapter, self.sampler, self.loss, self.pool
+        with ExitStack() as stack:
+            if isinstance(self.optimizer, LazyAdam):
+                # also after an epoch that is interrupted
+                stack.callback(self.optimizer.read_all)
+            for batch in batches:
+                self.optimizer.zero_grad()
+                with torch.autocast(self.device.type, enabled=self.enable_amp):
+                    losses, scores = batch_losses(
+                        batch, self.adapter, self.sampler, self.loss, self.pool
+                    )
+                if isinstance(losses, tuple):
+                    parts = self.adapter.active(losses, epoch_idx)
+                else:
+                    parts = (losses,)
+                scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
+                if self.clip_grad_norm:
+                    scaler.unscale_(self.optimizer)
+                    clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+                scaler.step(self.optimizer)
+                scaler.update()
+                detached = [part.detach().sum().double() for part in parts]
+                totals = (
+                    [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
                 )
-            if isinstance(losses, tuple):
-                parts = self.adapter.active(losses, epoch_idx)
-            else:
-                parts = (losses,)
-            scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
-            if self.clip_grad_norm:
-                scaler.unscale_(self.optimizer)
-                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-            scaler.step(self.optimizer)
-            scaler.update()
-            detached = [part.detach().sum().double() for part in parts]
-            totals = [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
-            score_sums += scores
-            if self.gpu_available and show_progress:
-                usage = get_gpu_usage(self.device)
-                batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
+                score_sums += scores
+                if self.gpu_available and show_progress:
+                    usage = get_gpu_usage(self.device)
+                    batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
 
-        if isinstance(self.optimizer, LazyAdam):
-            self.optimizer.read_all()
         # the one time an epoch that the device is waited for
         sums = [total.item() for total in totals]
         self._check_nan(torch.tensor(sum(sums)))

@@ -1,13 +1,15 @@
 """Adam whose tables wait, against PyTorch's, which moves every row in every step."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from conftest import QUIET
+from conftest import QUIET, prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hns import run
+from recbole_hns import HardNegativeSampler, Selection, register_sampler, run
 from recbole_hns.model.embeddings import EncodedTables
 from recbole_hns.ops import kernels
 from recbole_hns.ops.lazy_adam import LazyAdam
@@ -177,3 +179,89 @@ def test_whoever_asks_for_all_rows_has_them_read():
         getattr(encoded, name)
         assert reads[-1][0] is tables[table]
         assert reads[-1][1] is None
+
+
+def test_what_was_loaded_is_not_moved_by_steps_of_before():
+    pair = Pair()
+    pair.steps(1100)
+    state, rows = copy.deepcopy(pair.theirs.state_dict()), pair.dense.detach().clone()
+    pair.steps(5)
+    pair.ours.load_state_dict(state)
+    with torch.no_grad():
+        pair.lazy.copy_(rows)
+    pair.ours.read_all()
+    assert torch.equal(pair.lazy, rows)
+    # and goes on
+    pair.theirs.load_state_dict(copy.deepcopy(state))
+    with torch.no_grad():
+        pair.dense.copy_(rows)
+    assert pair.steps(50) < 1e-6
+    assert pair.difference() > 0.01
+
+
+def test_a_copy_goes_on_by_itself():
+    pair = Pair(torch.float32)
+    pair.steps(1050)
+    table, ours = copy.deepcopy((pair.lazy, pair.ours))
+    ours.read(table)
+    torch.testing.assert_close(table, pair.dense, rtol=0, atol=1e-5)
+    table.grad = torch.ones_like(table)
+    pair.dense.grad = torch.ones_like(table)
+    ours.step()
+    pair.theirs.step()
+    torch.testing.assert_close(table, pair.dense, rtol=0, atol=1e-5)
+
+
+def test_a_table_without_gradient_has_no_state():
+    frozen = torch.nn.Parameter(torch.ones(4, 2), requires_grad=False)
+    learned = torch.nn.Parameter(torch.ones(4, 2))
+    optimizer = LazyAdam([learned, frozen], 0.1, [learned, frozen])
+    learned.grad = torch.ones_like(learned)
+    optimizer.read(frozen, torch.tensor([1]))
+    optimizer.step()
+    optimizer.read_all()
+    assert list(optimizer.state) == [learned]
+    assert list(optimizer.state_dict()["state"]) == [0]
+
+
+@register_sampler("looks_by_itself")
+class LooksByItself(HardNegativeSampler):
+    """Reads the model's table, which is that of dense Adam then."""
+
+    def setup(self, model, epochs):
+        self.tables = [model.item_embedding.weight]
+
+    def select(self, scores, candidates, part):
+        norms = self.tables[0].detach().norm(dim=1)[candidates.items]
+        return Selection(columns=norms.argmax(dim=1, keepdim=True))
+
+
+def test_a_sampler_of_the_users_may_look_at_tables(toy, monkeypatch):
+    keys = {**LONG, **toy, "sampler": "looks_by_itself"}
+    ours = run(config_dict=keys)
+    monkeypatch.setitem(trainer.OPTIMIZERS, "adam", Dense)
+    dense = run(config_dict=keys)
+    assert ours.epochs[-1]["train_loss"] == dense.epochs[-1]["train_loss"]
+
+
+def test_an_interrupted_epoch_leaves_what_dense_adam_would(toy, monkeypatch):
+    found = []
+    for optimizer in (LazyAdam, Dense):
+        monkeypatch.setitem(trainer.OPTIMIZERS, "adam", optimizer)
+        _, train, _, fitted = prepared(**{**LONG, **toy, "sampler": "rns"})
+        fitted.pool = fitted._pool_of(train)
+        for epoch in range(6):
+            fitted._train_epoch(train, epoch)
+        steps, step = iter(range(20)), trainer.batch_losses
+
+        def interrupted(*args, steps=steps, step=step):
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            return step(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "batch_losses", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fitted._train_epoch(train, 6)
+        found.append(fitted.model.item_embedding.weight.detach())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
