@@ -246,3 +246,10 @@ def test_two_kinds_of_l2_are_warned_of_where_one_is_a_default(keys, warns, toy, 
         )
     assert "double regularization" not in caplog.text
     assert ("comes on top of reg_weight=1e-05" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(("batch_size", "warns"), [(2048, True), (1, False)])
+def test_early_stopping_after_few_batches_is_told(batch_size, warns, toy, capfd):
+    keys = {"epochs": 99, "stopping_step": 1, "learning_rate": 0.1, "train_batch_size": batch_size}
+    _, log = logged(capfd, **toy, **keys)
+    assert ("few to learn from; a smaller train_batch_size" in log) == warns

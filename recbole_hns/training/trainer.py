@@ -59,6 +59,10 @@ if TYPE_CHECKING:
 OPTIMIZERS = {"adam": LazyAdam, **ROW_OPTIMIZERS}
 
 
+#: Early stopping before so many batches is one that noise may have caused.
+FEW_STEPS = 500
+
+
 def _is_ours(part: Component) -> bool:
     return type(part).__module__.startswith("recbole_hns.")
 
@@ -246,6 +250,13 @@ class HardNegativeTrainer(Trainer):
                 if verbose:
                     best = f"Finished training, best eval result after {self._best_epoch + 1}"
                     self.logger.info(f"{best} epochs")
+                steps = len(self.record.epochs) * len(train_data)
+                if steps < FEW_STEPS:
+                    self.logger.warning(
+                        f"Training stopped after {steps} batches, {len(train_data)} an epoch, which "
+                        "are few to learn from; a smaller train_batch_size, or a larger "
+                        "learning_rate or stopping_step, may be far better"
+                    )
                 break
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
