@@ -212,8 +212,8 @@ def train_and_test(
     best_epoch = trainer.record.results.get("best_epoch") or 0
     if config["protocol"] == "valid" and best_valid_result and result_file is None:
         logger.info(
-            f"to deploy  : recbole-hns run, with the same keys and --protocol=all --epochs={best_epoch},"
-            " trains on every part"
+            "to deploy  : recbole-hns run, with the same keys and --protocol=all "
+            f"--epochs={best_epoch}, trains on every part"
         )
     values = {
         "best_valid_score": best_valid_score,

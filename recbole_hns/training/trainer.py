@@ -253,8 +253,8 @@ class HardNegativeTrainer(Trainer):
                 steps = len(self.record.epochs) * len(train_data)
                 if steps < FEW_STEPS:
                     self.logger.warning(
-                        f"Training stopped after {steps} batches, {len(train_data)} an epoch, which "
-                        "are few to learn from; a smaller train_batch_size, or a larger "
+                        f"Training stopped after {steps} batches, {len(train_data)} an epoch, "
+                        "which are few to learn from; a smaller train_batch_size, or a larger "
                         "learning_rate or stopping_step, may be far better"
                     )
                 break
