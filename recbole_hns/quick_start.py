@@ -17,7 +17,7 @@ from recbole_hns.config import Config, given_keys
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.convert.dataset import FrameDataset
 from recbole_hns.convert.frames import is_frame
-from recbole_hns.data.preparation import create_dataset, data_preparation
+from recbole_hns.data.preparation import check_folder, create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
@@ -117,6 +117,8 @@ def run(
     else:
         config = _resumed_config(resume, given)
     init_seed(config["seed"], config["reproducibility"])
+    if frame is None and resume is None:
+        check_folder(config)
     if saved:
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
     start_log(config)
@@ -178,9 +180,16 @@ def train_and_test(
                 trainer.resume_checkpoint(resume)
             if result_file is not None:
                 trainer.write_only_results(result_file)
-            best_valid_score, best_valid_result = trainer.fit(
-                train_data, valid_data, saved=saved, show_progress=shows, callbacks=callbacks
-            )
+            try:
+                best_valid_score, best_valid_result = trainer.fit(
+                    train_data, valid_data, saved=saved, show_progress=shows, callbacks=callbacks
+                )
+            except KeyboardInterrupt as error:
+                file = trainer.saved_model_file
+                if str(error) or type(error) is not KeyboardInterrupt or not os.path.exists(file):
+                    raise
+                how = f"--resume={shlex.quote(file)} goes on after the last completed epoch"
+                raise KeyboardInterrupt(f"interrupted; {how}") from None
             test_result = None
             if test_data is not None:
                 test_result = trainer.evaluate(

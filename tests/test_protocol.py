@@ -141,7 +141,7 @@ def test_what_compares_does_not_train_on_all(command, write_split, capsys):
 def test_a_run_says_how_to_train_on_all(write_split, capsys):
     keys = {**write_split("train", "valid", "test"), "state": "INFO"}
     result = run(config_dict=keys)
-    told = f"--protocol=all --epochs={result.best_epoch} trains on every part"
+    told = f"--protocol=all --epochs={result.best_epoch}, trains on every part"
     assert told in capsys.readouterr().err
     run(config_dict={**keys, "protocol": "paper"})
     assert "to deploy" not in capsys.readouterr().err

@@ -253,3 +253,27 @@ def test_early_stopping_after_few_batches_is_told(batch_size, warns, toy, capfd)
     keys = {"epochs": 99, "stopping_step": 1, "learning_rate": 0.1, "train_batch_size": batch_size}
     _, log = logged(capfd, **toy, **keys)
     assert ("few to learn from; a smaller train_batch_size" in log) == warns
+
+
+def test_a_data_set_that_is_not_there_leaves_nothing(toy, capfd):
+    name = toy["dataset"]
+    with pytest.raises(UserError, match=f"must be a folder of data_path=.*; did you mean {name}"):
+        run(config_dict={**toy, "dataset": f"{name}x"})
+    assert capfd.readouterr() == ("", "")
+    assert [path.name for path in Path().iterdir()] == ["dataset"]
+
+
+def test_an_interrupted_run_names_its_checkpoint(toy):
+    def interrupt(end):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as told:
+        run(config_dict={**toy, "epochs": 2, "show_progress": False}, callbacks=[interrupt])
+    (path,) = Path("saved").glob("*.pth")
+    assert f"--resume={path} goes on" in str(told.value)
+
+
+def test_colours_are_for_terminals(toy, capfd):
+    shown, written = logged(capfd, **toy)
+    assert "epoch 1 training" in shown
+    assert "\x1b" not in shown + written

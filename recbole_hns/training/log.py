@@ -45,8 +45,13 @@ def start_log(config: Config, to_file: bool = True) -> None:
             handler.close()
     level = (config["state"] or "info").upper()
     stream: Handler = StreamHandler()
-    layout = "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s"
-    stream.setFormatter(ColoredFormatter(layout, "%d %b %H:%M", log_colors=log_colors_config))
+    layout, time = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
+    if sys.stderr.isatty():
+        coloured = f"%(log_color)s{layout}"
+        stream.setFormatter(ColoredFormatter(coloured, time, log_colors=log_colors_config))
+    else:
+        stream.setFormatter(logging.Formatter(layout, time))
+        stream.addFilter(RemoveColorFilter())
     _handlers[:] = [stream, *([_file_handler(config)] if to_file else [])]
     for handler in _handlers:
         handler.setLevel(level)
