@@ -9,7 +9,7 @@ from conftest import QUIET, prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hns import HardNegativeSampler, Selection, register_sampler, run
+from recbole_hns import HardNegativeSampler, Selection, run
 from recbole_hns.model.embeddings import EncodedTables
 from recbole_hns.ops import kernels
 from recbole_hns.ops.lazy_adam import LazyAdam
@@ -224,7 +224,6 @@ def test_a_table_without_gradient_has_no_state():
     assert list(optimizer.state_dict()["state"]) == [0]
 
 
-@register_sampler("looks_by_itself")
 class LooksByItself(HardNegativeSampler):
     """Reads the model's table, which is that of dense Adam then."""
 
@@ -237,10 +236,10 @@ class LooksByItself(HardNegativeSampler):
 
 
 def test_a_sampler_of_the_users_may_look_at_tables(toy, monkeypatch):
-    keys = {**LONG, **toy, "sampler": "looks_by_itself"}
-    ours = run(config_dict=keys)
+    keys = {**LONG, **toy}
+    ours = run(sampler=LooksByItself, config_dict=keys)
     monkeypatch.setitem(trainer.OPTIMIZERS, "adam", Dense)
-    dense = run(config_dict=keys)
+    dense = run(sampler=LooksByItself, config_dict=keys)
     assert ours.epochs[-1]["train_loss"] == dense.epochs[-1]["train_loss"]
 
 
