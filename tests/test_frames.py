@@ -168,7 +168,7 @@ def test_floats_of_a_frame_are_its_users_too(frame):
         ({"dataset": pd.DataFrame()}, {}, "dataset=the frame: has no columns"),
         ({"dataset": pd.DataFrame({"user": ["a"]})}, {}, "name it with item_column=NAME"),
         ({"dataset": pl.DataFrame({"user": []}).lazy()}, {}, "dataset=LazyFrame: must be the name"),
-        ({"dataset": pd.Series([1])}, {}, "dataset=Series: must be the name of a data set"),
+        ({"dataset": np.ones(1)}, {}, "dataset=ndarray: must be the name of a data set"),
         ({"dataset": pl.Series([1])}, {}, "dataset=the frame: cannot be read: "),
         ({}, {"sampler": "dnss"}, "sampler=dnss: "),
         ({}, {"encoding": "latin-1"}, "encoding=latin-1: is of files, and the data set is a data"),
