@@ -46,6 +46,12 @@ def nearest(key: object, known: Iterable[str], cutoff: float = 0.6) -> str | Non
     return names[close[0]] if close else None
 
 
+def did_you_mean(key: object, known: Iterable[str]) -> str:
+    """What a message adds of the name in ``known`` that is nearest to ``key``, if one is near."""
+    close = nearest(key, known)
+    return f"; did you mean {close}?" if close else ""
+
+
 def plain_name(name: object) -> str:
     """A name as it is compared with others: a key in YAML may be a number."""
     return str(name).lower().replace("-", "_")

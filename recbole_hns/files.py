@@ -101,10 +101,7 @@ def _locked_temporary(path: Path) -> tuple[int, str]:
     """A new temporary file beside ``path``, open and locked as long as it is written."""
     while True:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        # some file systems have no locks; then nothing is ever cleared there
-        with suppress(OSError):
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle)
         if os.path.exists(temporary):
             return handle, temporary
         os.close(handle)  # another process took it for one that was left, before it was locked
@@ -140,14 +137,19 @@ def _locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY)
     try:
         if wait:
-            # some file systems have none
-            with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            _lock(handle)
         else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    # some file systems have no locks; then nothing is ever cleared there
+    with suppress(OSError):
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def write_yaml(

@@ -24,7 +24,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_hns.errors import UserError, nearest
+from recbole_hns.errors import UserError, did_you_mean
 from recbole_hns.files import is_a
 
 #: The sizes of a hyperparameter, unless it is 0, that can be computed with in single precision:
@@ -84,8 +84,7 @@ class Parameter:
         except ValidationError:
             allowed = f"must be {self.allowed}"
             if get_origin(self.field.annotation) is Literal and isinstance(value, str):
-                close = nearest(value, map(str, get_args(self.field.annotation)))
-                allowed += f"; did you mean {close}?" if close else ""
+                allowed += did_you_mean(value, map(str, get_args(self.field.annotation)))
             raise UserError.of(self.name, value, allowed) from None
         sized = self._computed_with and isinstance(checked, float) and checked
         if sized and not SMALLEST <= abs(checked) <= LARGEST:

@@ -14,10 +14,11 @@ from recbole.utils import init_seed, set_color
 from tabulate import tabulate
 
 from recbole_hns.config import Config, given_keys
+from recbole_hns.config.checks import check_dataset_folder
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.convert.dataset import FrameDataset
 from recbole_hns.convert.frames import is_frame
-from recbole_hns.data.preparation import check_folder, create_dataset, data_preparation
+from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
@@ -118,7 +119,7 @@ def run(
         config = _resumed_config(resume, given)
     init_seed(config["seed"], config["reproducibility"])
     if frame is None and resume is None:
-        check_folder(config)
+        check_dataset_folder(config)
     if saved:
         writable_directory("checkpoint_dir", config["checkpoint_dir"])
     start_log(config)

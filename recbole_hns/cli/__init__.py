@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from recbole_hns.errors import Interrupted, JobError, UserError, nearest
+from recbole_hns.errors import Interrupted, JobError, UserError, did_you_mean, nearest
 
 #: Commands and what they do, in groups. Each is a module here with a ``COMMAND``, which is imported
 #: when it is called; only what it runs imports PyTorch and RecBole, which take seconds.
@@ -53,8 +53,7 @@ class _Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
         if name not in NAMES:
-            close = nearest(name, NAMES)
-            hint = f"; did you mean {close}?" if close else ""
+            hint = did_you_mean(name, NAMES)
             raise UserError(f"{name}: no such command; known: {', '.join(NAMES)}{hint}")
         return super().resolve_command(ctx, arguments)
 

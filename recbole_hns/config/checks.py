@@ -15,10 +15,10 @@ from recbole.evaluator import metric_information, metric_types
 from recbole.utils import EvaluatorType
 
 from recbole_hns.config.keys import KEYS
-from recbole_hns.config.known import unknown
-from recbole_hns.config.yaml_files import literal
+from recbole_hns.config.known import recbole_folder, unknown
+from recbole_hns.config.yaml_files import literal, read_yaml
 from recbole_hns.convert.conversion import told_format
-from recbole_hns.errors import UserError, nearest
+from recbole_hns.errors import UserError, did_you_mean
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.parameters import Parameter
@@ -96,6 +96,22 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
         if path.is_file() and path != folder / path.name:
             allowed += f" and have the file as {folder / path.name}"
     raise UserError.of("dataset", dataset, allowed)
+
+
+def check_dataset_folder(config: Mapping[str, Any]) -> None:
+    """See, before anything is written, that there is such a data set.
+
+    Raises:
+        UserError: if it has no folder, and is none that RecBole downloads.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    if folder.is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
+        return
+    if name in read_yaml(recbole_folder() / "properties" / "dataset" / "url.yaml"):
+        return
+    there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+    allowed = f"must be a folder of data_path={folder.parent}{did_you_mean(name, there)}"
+    raise UserError.of("dataset", name, allowed)
 
 
 def check_optional(values: Mapping[str, Any]) -> None:
@@ -259,8 +275,7 @@ def checked_metrics(values: Mapping[str, Any]) -> list[str]:
     metrics = [metrics] if isinstance(metrics, str) else metrics
     for metric in metrics:
         if metric.lower() not in metric_information:
-            close = nearest(metric, metric_information)
-            hint = f"; did you mean {close}?" if close else ""
+            hint = did_you_mean(metric, metric_information)
             raise UserError.of("metrics", metrics, f"RecBole has no metric {metric}{hint}")
     by_value = [name for name in metrics if metric_types[name.lower()] == EvaluatorType.VALUE]
     modes = _modes(eval_args)

@@ -18,7 +18,7 @@ from recbole_hns.config import DEFAULTS
 from recbole_hns.config.keys import KEYS, key_of
 from recbole_hns.config.yaml_files import read_config_files, read_yaml
 from recbole_hns.convert import COLUMN_OPTIONS
-from recbole_hns.errors import UserError, nearest, plain_name
+from recbole_hns.errors import UserError, did_you_mean, nearest, plain_name
 from recbole_hns.files import properties_path
 from recbole_hns.registry import listed
 
@@ -36,8 +36,8 @@ _RANGE = "set val_interval, such as {'rating': '[3,inf)'}, instead"
 _SPLIT = "set eval_args={'split': {'RS': [0.8, 0.1, 0.1]}}, or {'split': {'LS': 'valid_and_test'}}"
 _COLUMN = (
     "it is an option of recbole-hns convert, and in Python an argument of run where the data set "
+    "is a data frame"
 )
-_COLUMN += "is a data frame"
 _LOADERS = "there is no such choice any more; leave it out"
 
 #: Keys that nobody reads, but that RecBole had once, has as options of its scripts, or that other
@@ -264,8 +264,7 @@ def meant(key: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def unknown(key: str, allowed: Collection[str]) -> str:
     """What to say of a key in a dictionary that may hold only those in ``allowed``."""
-    close = nearest(key, allowed)
-    return f"{key} is none of {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
+    return f"{key} is none of {', '.join(allowed)}{did_you_mean(key, allowed)}"
 
 
 @functools.cache

@@ -81,6 +81,11 @@ def place(
     return found
 
 
+def names_given(names: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Those of the names of columns that the user gave."""
+    return {field: name for field, name in (names or {}).items() if name is not None}
+
+
 def not_understood(names: Sequence[str], placed: Mapping[str, int], dashes: str = "--") -> str:
     """What to say of columns that lack a user or an item."""
     if not names:

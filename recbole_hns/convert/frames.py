@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recbole_hns.convert.columns import NAMES, not_understood, place
+from recbole_hns.convert.columns import NAMES, names_given, not_understood, place
 from recbole_hns.convert.interactions import Interactions, parts
 from recbole_hns.convert.readers import reading
 from recbole_hns.convert.values import Codes, Times, id_text, number
@@ -126,7 +126,7 @@ def _read(
     names: Mapping[str, str | None] | None,
     dashes: str = "--",
 ) -> Interactions:
-    given = {field: name for field, name in (names or {}).items() if name is not None}
+    given = names_given(names)
     codes = {"user": Codes(), "item": Codes()}
     read: dict[str, Callable[[Any], NDArray]] = {
         **{field: partial(_codes, codes=known) for field, known in codes.items()},

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_hns.convert.columns import NAMES, not_understood, place
+from recbole_hns.convert.columns import NAMES, names_given, not_understood, place
 from recbole_hns.convert.interactions import Interactions, parts
 from recbole_hns.convert.values import Codes, Times, id_text, iso_time, number
 from recbole_hns.errors import UserError
@@ -151,7 +151,7 @@ def read_csv(
             there are no interactions, or files differ in what they have.
     """
     same_start = _start_alike(paths)
-    found = _read_lines(paths, partial(_csv_table, given=_given(names), same_start=same_start))
+    found = _read_lines(paths, partial(_csv_table, given=names_given(names), same_start=same_start))
     found.user, found.user_ids = _whole(found.user, found.user_ids)
     found.item, found.item_ids = _whole(found.item, found.item_ids)
     return found
@@ -170,11 +170,7 @@ def read_jsonl(
         UserError: if a file cannot be read, a line is none such, there are no interactions, or
             files differ in what they have.
     """
-    return _read_lines(paths, partial(_json_table, given=_given(names)), id_text)
-
-
-def _given(names: Mapping[str, str | None] | None) -> dict[str, str]:
-    return {field: name for field, name in (names or {}).items() if name is not None}
+    return _read_lines(paths, partial(_json_table, given=names_given(names)), id_text)
 
 
 def _read_lines(

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 from logging import getLogger
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import recbole
 import recbole.data.utils as recbole_data
-import yaml
 from recbole.utils import set_color
 
 from recbole_hns.data.dataset import Dataset, saved_dataset
 from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole_hns.data.split import split
-from recbole_hns.errors import UserError, nearest
+from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -39,24 +36,6 @@ class Split(NamedTuple):
     valid: Dataset | None
     test: Dataset | None
     sampler: EvalSampler
-
-
-def check_folder(config: Config) -> None:
-    """See, before anything is written, that there is such a data set.
-
-    Raises:
-        UserError: if it has no folder, and is none that RecBole downloads.
-    """
-    name, folder = config["dataset"], Path(config["data_path"])
-    if folder.is_dir() or config["dataset_save_path"] or config["dataloaders_save_path"]:
-        return
-    with open(Path(recbole.__file__).parent / "properties/dataset/url.yaml") as file:
-        if name in yaml.safe_load(file):
-            return
-    there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-    close = nearest(name, there)
-    hint = f"; did you mean {close}?" if close else ""
-    raise UserError.of("dataset", name, f"must be a folder of data_path={folder.parent}{hint}")
 
 
 def create_dataset(config: Config) -> Dataset:

@@ -46,7 +46,9 @@ def draw(trials: pd.DataFrame, x: str, y: str, metric: str) -> Figure:
             values, cmap="viridis", origin="lower", aspect="auto", vmin=low, vmax=high
         )
         middle = (image.norm.vmin + image.norm.vmax) / 2
-        for (row, column), value in pd.DataFrame(values.to_numpy()).stack().dropna().items():
+        for (row, column), value in np.ndenumerate(shown):
+            if np.isnan(value):
+                continue
             color = "black" if value > middle else "white"
             panel.text(
                 column, row, f"{value:.3f}", ha="center", va="center", color=color, fontsize=7

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from recbole_hns.ops import devices, kernels
-from recbole_hns.ops.row_optimizers import Touched, gradients_of_tables, step_of_others
+from recbole_hns.ops.row_optimizers import Touched, gradients_of_tables, run_loop, step_of_others
 
 #: Rows that are read, as a part of a table, from which on a dense step is the faster one.
 MANY = 0.25
@@ -159,16 +159,13 @@ class _Waiting:
         self.read(table, state, ids)
         state["step"] += 1
         beta1, beta2 = group["betas"]
-        correction = 1 - beta2 ** state["step"].item()
-        rate = group["lr"] / (1 - beta1 ** state["step"].item())
+        count = state["step"].item()
+        correction = 1 - beta2**count
+        rate = group["lr"] / (1 - beta1**count)
         self._count += 1
-        arrays = [tensor.detach().numpy() for tensor in (table, grad, *_moments(state))]
-        # numbers of a longer type would have the loop compute in it
-        numbers = map(
-            arrays[0].dtype.type,
-            (rate, correction**-0.5, 1 - beta1, 1 - beta2, group["eps"]),
-        )
-        kernels.adam_rows(*arrays, *numbers, ids.numpy(), self._last, self._count)
+        tensors = table, grad, *_moments(state)
+        numbers = rate, correction**-0.5, 1 - beta1, 1 - beta2, group["eps"]
+        run_loop(kernels.adam_rows, tensors, numbers, ids.numpy(), self._last, self._count)
         self._add_step(rate, correction, beta1, beta2)
 
     def _add_step(self, rate: float, correction: float, beta1: float, beta2: float) -> None:

@@ -7,7 +7,7 @@ names as the others, so that checkpoints are written and checked as those of PyT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -140,10 +140,16 @@ class _Rows:
         """Call a compiled loop."""
         if table not in self._seen:
             self._seen[table] = torch.zeros(len(table), dtype=torch.bool)
-        arrays = [tensor.numpy() for tensor in tensors]
-        # numbers of a longer type would have the loops compute in it
-        short = map(arrays[0].dtype.type, numbers)
-        kernel(*arrays, *short, ids.numpy(), self._seen[table].numpy())
+        run_loop(kernel, tensors, numbers, ids.numpy(), self._seen[table].numpy())
+
+
+def run_loop(
+    kernel: Callable[..., None], tensors: Iterable[Tensor], numbers: Iterable[float], *others: Any
+) -> None:
+    """Call a compiled loop of tensors of one type, numbers, and what else it takes."""
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    # numbers of a longer type would have the loop compute in it
+    kernel(*arrays, *map(arrays[0].dtype.type, numbers), *others)
 
 
 def gradients_of_tables(

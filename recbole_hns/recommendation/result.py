@@ -163,10 +163,10 @@ def load(
     result_file, test_result = None, None
     if beside.is_file():
         try:
-            result_file, test_result = beside, read_run(beside).test_result
+            test_result = read_run(beside).test_result
+            result_file = beside
         except UserError as error:
             # the checkpoint has all but the test result
-            result_file = None
             getLogger().warning(f"left out: {error}")
     values = {
         "best_valid_score": state["best_valid_score"],

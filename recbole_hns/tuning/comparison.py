@@ -17,7 +17,7 @@ from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.specs import parse_specs, without_fixed
 from recbole_hns.config.yaml_files import read_yaml
-from recbole_hns.errors import JobError, UserError, nearest
+from recbole_hns.errors import JobError, UserError, did_you_mean
 from recbole_hns.files import plain, replace_file, writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
@@ -187,11 +187,10 @@ def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tup
         mine = {key: value for key, value in mine.items() if key in free}
         for key, value in spec.items():
             if key not in free:
-                close = nearest(key, free)
                 allowed = (
                     f"no key of sampler {name}, loss {loss.name}, {keys['model']} or the training"
                 )
-                raise UserError.of(key, value, allowed + f"; did you mean {close}?" * bool(close))
+                raise UserError.of(key, value, allowed + did_you_mean(key, free))
         values = {
             **_declared(cls, loss, in_files),
             **mine,
