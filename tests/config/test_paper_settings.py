@@ -21,8 +21,11 @@ ROWS = {
     | {"aobpr", "warp", "pris", "adasir", "kernel"},
 }
 
-#: The losses of the SL@K paper's rows, on each of its models.
-LOSSES = {"softmax", "psl", "bsl", "sl_at_k"}
+#: The losses of a paper's rows on a data set, on each of its models.
+LOSSES = {
+    "sl_at_k/gowalla-ir": {"softmax", "psl", "bsl", "sl_at_k"},
+    "bsl/yelp2018": {"softmax", "bsl"},
+}
 
 
 def config(file):
@@ -52,10 +55,10 @@ def test_every_row_is_there(paper, dataset):
 
 
 @pytest.mark.parametrize(("prefix", "model"), [("mf", "BPR"), ("lightgcn", "LightGCN")])
-def test_every_loss_is_there(prefix, model):
-    start = f"paper/sl_at_k/gowalla-ir-{prefix}-"
-    found = [config(file) for file in FILES if file.startswith(start)]
-    assert {each["loss"] for each in found} == LOSSES
+@pytest.mark.parametrize(("start", "losses"), LOSSES.items())
+def test_every_loss_is_there(start, losses, prefix, model):
+    found = [config(file) for file in FILES if file.startswith(f"paper/{start}-{prefix}-")]
+    assert {each["loss"] for each in found} == losses
     assert {each["model"] for each in found} == {model}
 
 
