@@ -19,11 +19,6 @@ def by_kernel(tensor: Tensor) -> bool:
     return on_cpu(tensor) and tensor.dtype in (torch.float32, torch.float64)
 
 
-def one_thread(tensor: Tensor) -> bool:
-    """Whether it is the CPU's, on one thread, where Numba's products are the faster ones."""
-    return on_cpu(tensor) and torch.get_num_threads() == 1
-
-
 def most_scored(tensor: Tensor) -> int:
     """Up to so many items, scoring all of them is faster than to propose and reject."""
     return 20_000 if on_cpu(tensor) else 100_000

@@ -1,6 +1,8 @@
 """Loops on the CPU over what PyTorch takes several passes for, compiled by Numba.
 
-They run on one thread and are called with NumPy's views of tensors.
+They are called with NumPy's views of tensors. :mod:`recbole_hns.ops.threads` has parts of them run
+on several threads; where rows are written at random, each part walks over all that is to be written
+and takes its share of the rows, ``part`` of ``parts``.
 """
 
 from __future__ import annotations
@@ -42,8 +44,15 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., An
     return compiled
 
 
+@_compiled()
+def _has(number: Any, part: Any, parts: Any) -> bool:
+    """Whether a row is of a part; neighbours are not, as popular items often have low numbers."""
+    share = (np.uint64(number) * GOLDEN >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+    return parts == 1 or share == np.uint64(part)
+
+
 @_compiled(fastmath=FAST)
-def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
+def list_products(user_e: Any, items: Any, out: Any, table: Any) -> None:
     """Inner products ``out[b, n] = user_e[b] . table[items[b, n]]``."""
     none = np.zeros(1, out.dtype)[0]
     for row in range(items.shape[0]):
@@ -59,29 +68,44 @@ def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
 
 
 @_compiled(fastmath=FAST)
-def add_list_gradients(
-    user_e: Any, table: Any, items: Any, grad: Any, user_grad: Any, item_grad: Any
-) -> None:
-    """Add to both gradients those of ``sum(grad * out)`` of :func:`list_products`."""
+def add_user_gradients(items: Any, grad: Any, user_grad: Any, table: Any) -> None:
+    """Add to the users' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
     for row in range(items.shape[0]):
-        user, of_user = user_e[row], user_grad[row]
+        of_user = user_grad[row]
         for column in range(items.shape[1]):
             number, factor = items[row, column], grad[row, column]
             if not 0 <= number < len(table):
                 raise IndexError(OUTSIDE)
-            item, of_item = table[number], item_grad[number]
-            for k in range(len(user)):
+            item = table[number]
+            for k in range(len(item)):
                 of_user[k] += factor * item[k]
-                of_item[k] += factor * user[k]
+
+
+@_compiled(fastmath=FAST)
+def add_item_gradients(
+    user_e: Any, items: Any, grad: Any, item_grad: Any, part: Any, parts: Any
+) -> None:
+    """Add to the items' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
+    for row in range(items.shape[0]):
+        user = user_e[row]
+        for column in range(items.shape[1]):
+            number, factor = items[row, column], grad[row, column]
+            if not 0 <= number < len(item_grad):
+                raise IndexError(OUTSIDE)
+            if _has(number, part, parts):
+                of_item = item_grad[number]
+                for k in range(len(user)):
+                    of_item[k] += factor * user[k]
 
 
 @_compiled()
-def add_rows(table: Any, ids: Any, rows: Any) -> None:
+def add_rows(table: Any, ids: Any, rows: Any, part: Any, parts: Any) -> None:
     """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
     for row in range(len(ids)):
-        of_id, added = table[ids[row]], rows[row]
-        for k in range(len(added)):
-            of_id[k] += added[k]
+        if _has(ids[row], part, parts):
+            of_id, added = table[ids[row]], rows[row]
+            for k in range(len(added)):
+                of_id[k] += added[k]
 
 
 @_compiled(fastmath=FAST)
@@ -109,7 +133,7 @@ def leave_out(values: Any, start: Any, row: Any, column: Any, sums: Any) -> None
 
 
 @_compiled(fastmath=FAST, error_model="numpy")
-def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
+def unit_rows(rows: Any, out: Any, length: Any, smallest: Any) -> None:
     """Write to ``length`` that of each row, at least ``smallest``, and to ``out`` the row over it.
 
     NaN stays.
@@ -127,7 +151,7 @@ def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
 
 
 @_compiled(fastmath=FAST, error_model="numpy")
-def unit_rows_gradient(smallest: Any, out: Any, length: Any, grad: Any, into: Any) -> None:
+def unit_rows_gradient(out: Any, length: Any, grad: Any, into: Any, smallest: Any) -> None:
     """Write to ``into`` the gradient of ``sum(grad * out)`` of :func:`unit_rows` in the rows."""
     none, least = np.zeros(1, out.dtype)[0], np.full(1, smallest, out.dtype)[0]
     for row in range(len(out)):
@@ -141,7 +165,7 @@ def unit_rows_gradient(smallest: Any, out: Any, length: Any, grad: Any, into: An
 
 
 @_compiled()
-def clear_rows(table: Any, ids: Any) -> None:
+def clear_rows(ids: Any, table: Any) -> None:
     """Set ``table[ids[b]]`` to 0, for all b."""
     for row in range(len(ids)):
         of_id = table[ids[row]]
@@ -161,6 +185,8 @@ def sparse_adam(
     eps: Any,
     ids: Any,
     seen: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Adam's step for each of the rows ``ids`` whose gradient is not 0, once for each.
 
@@ -168,8 +194,10 @@ def sparse_adam(
     False before and after.
     """
     for each in ids:
+        if not _has(each, part, parts) or seen[each]:
+            continue
         g = grad[each]
-        if seen[each] or not g.any():
+        if not g.any():
             continue
         seen[each] = True
         row, m, v = table[each], first[each], second[each]
@@ -178,7 +206,8 @@ def sparse_adam(
             v[k] += (g[k] * g[k] - v[k]) * rest2
             row[k] -= rate * m[k] / (np.sqrt(v[k]) + eps)
     for each in ids:
-        seen[each] = False
+        if _has(each, part, parts):
+            seen[each] = False
 
 
 @_compiled(error_model="numpy")
@@ -195,6 +224,8 @@ def adam_rows(
     ids: Any,
     last: Any,
     count: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Adam's step number ``count`` for each of the rows ``ids``, once for each.
 
@@ -202,7 +233,7 @@ def adam_rows(
     are 1 - beta. ``last`` is the last step of each row.
     """
     for each in ids:
-        if last[each] == count:
+        if not _has(each, part, parts) or last[each] == count:
             continue
         last[each] = count
         row, g, m, v = table[each], grad[each], first[each], second[each]
@@ -224,6 +255,8 @@ def catch_up(
     beta1: Any,
     beta2: Any,
     eps: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Give the rows ``ids`` Adam's steps after ``last`` up to ``count``, without gradient.
 
@@ -234,6 +267,8 @@ def catch_up(
     numbers = np.zeros(6, table.dtype)
     numbers[5] = eps
     for each in ids:
+        if not _has(each, part, parts):
+            continue
         lacks = count - last[each]
         if lacks == 0:
             continue
@@ -258,13 +293,21 @@ def catch_up(
 
 @_compiled(error_model="numpy")
 def rowwise_adagrad(
-    table: Any, grad: Any, total: Any, rate: Any, eps: Any, ids: Any, seen: Any
+    table: Any,
+    grad: Any,
+    total: Any,
+    rate: Any,
+    eps: Any,
+    ids: Any,
+    seen: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """A step of Adagrad with a number a row, ``total``, for each of the rows ``ids``, once."""
     none = np.zeros(1, table.dtype)[0]
     dim = none + np.float32(table.shape[1])
     for each in ids:
-        if seen[each]:
+        if not _has(each, part, parts) or seen[each]:
             continue
         seen[each] = True
         row, g, squares = table[each], grad[each], none
@@ -277,7 +320,8 @@ def rowwise_adagrad(
         for k in range(len(row)):
             row[k] -= factor * g[k]
     for each in ids:
-        seen[each] = False
+        if _has(each, part, parts):
+            seen[each] = False
 
 
 @_compiled()
@@ -353,6 +397,33 @@ def _above(values: Any, threshold: Any) -> Any:
     for k in range(len(values)):
         count += np.int32(not values[k] <= threshold)
     return count
+
+
+@_compiled()
+def nearest_columns(scores: Any, target: Any, columns: Any, moved: Any) -> None:
+    """Write the column of each row's score nearest to its target to ``columns``, the first of two.
+
+    A target outside the row's scores, minus infinity left out, is moved to them, which ``moved``
+    counts. NaN is nearest.
+    """
+    infinite = np.full(1, np.inf, scores.dtype)[0]
+    for row in range(len(scores)):
+        values, wanted = scores[row], target[row]
+        high, low = -infinite, infinite
+        for k in range(len(values)):
+            high = values[k] if values[k] > high else high
+            low = values[k] if -infinite < values[k] < low else low
+        if wanted > high:
+            wanted = high
+        if wanted < low:
+            wanted = low
+        moved[row] = wanted != target[row]
+        best, place = np.abs(values[0] - wanted), 0
+        for k in range(1, len(values)):
+            distance = np.abs(values[k] - wanted)
+            if distance < best or (distance != distance and best == best):
+                best, place = distance, k
+        columns[row] = place
 
 
 @_compiled()
@@ -457,13 +528,22 @@ def find_shared(
 
 @_compiled()
 def draw_unused(
-    mask: Any, shift: Any, offset: Any, used: Any, item_num: Any, user: Any, seed: Any, items: Any
+    mask: Any,
+    shift: Any,
+    offset: Any,
+    used: Any,
+    item_num: Any,
+    user: Any,
+    items: Any,
+    seed: Any,
+    skip: Any,
 ) -> None:
     """Fill ``items`` with draws from those that each row's user has not used, id 0 left out.
 
-    A draw from all items that hits a used one is made anew, from the others alone.
+    A draw from all items that hits a used one is made anew, from the others alone. The first
+    ``skip`` numbers of the seed's sequence are left out.
     """
-    state = np.uint64(seed)
+    state = np.uint64(seed) + np.uint64(skip) * GOLDEN
     for row in range(items.shape[0]):
         first = user[row] * item_num
         for column in range(items.shape[1]):
