@@ -25,5 +25,8 @@ def most_scored(tensor: Tensor) -> int:
 
 
 def pairs_at_once(tensor: Tensor) -> int:
-    """Scores in memory at a time: few for a CPU's cache, many to keep another device busy."""
-    return 2**18 if on_cpu(tensor) else 2**24
+    """Scores in memory at a time: few for a CPU's cache, many to keep another device busy.
+
+    Each of PyTorch's threads has a part of a block, and a core with a cache of its own.
+    """
+    return 2**18 * torch.get_num_threads() if on_cpu(tensor) else 2**24

@@ -45,10 +45,24 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 @_compiled()
-def _has(number: Any, part: Any, parts: Any) -> bool:
-    """Whether a row is of a part; neighbours are not, as popular items often have low numbers."""
-    share = (np.uint64(number) * GOLDEN >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
-    return parts == 1 or share == np.uint64(part)
+def _share(ids: Any, part: Any, parts: Any, places: Any) -> Any:
+    """Where in ``ids`` are the rows of a part, in memory of one place more than ids.
+
+    Neighbours are not of one part, as popular items often have low numbers. They are found
+    beforehand: a branch for each in the midst of random rows has a processor wait for each.
+    """
+    count = 0
+    for k in range(len(ids)):
+        share = (np.uint64(ids[k]) * GOLDEN >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+        places[count] = k
+        count += share == np.uint64(part)
+    return places[:count]
+
+
+@_compiled()
+def _ids_of(ids: Any, part: Any, parts: Any) -> Any:
+    """Those of ``ids`` that are rows of a part."""
+    return ids if parts == 1 else ids[_share(ids, part, parts, np.empty(len(ids) + 1, np.int64))]
 
 
 @_compiled(fastmath=FAST)
@@ -86,26 +100,25 @@ def add_item_gradients(
     user_e: Any, items: Any, grad: Any, item_grad: Any, part: Any, parts: Any
 ) -> None:
     """Add to the items' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
+    places = np.empty(items.shape[1] + 1, np.int64)
     for row in range(items.shape[0]):
         user = user_e[row]
-        for column in range(items.shape[1]):
+        for column in _share(items[row], part, parts, places):
             number, factor = items[row, column], grad[row, column]
             if not 0 <= number < len(item_grad):
                 raise IndexError(OUTSIDE)
-            if _has(number, part, parts):
-                of_item = item_grad[number]
-                for k in range(len(user)):
-                    of_item[k] += factor * user[k]
+            of_item = item_grad[number]
+            for k in range(len(user)):
+                of_item[k] += factor * user[k]
 
 
 @_compiled()
 def add_rows(table: Any, ids: Any, rows: Any, part: Any, parts: Any) -> None:
     """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
-    for row in range(len(ids)):
-        if _has(ids[row], part, parts):
-            of_id, added = table[ids[row]], rows[row]
-            for k in range(len(added)):
-                of_id[k] += added[k]
+    for row in _share(ids, part, parts, np.empty(len(ids) + 1, np.int64)):
+        of_id, added = table[ids[row]], rows[row]
+        for k in range(len(added)):
+            of_id[k] += added[k]
 
 
 @_compiled(fastmath=FAST)
@@ -193,11 +206,10 @@ def sparse_adam(
     ``rate`` has the bias correction in it; ``rest1`` and ``rest2`` are 1 - beta. ``seen`` is of
     False before and after.
     """
-    for each in ids:
-        if not _has(each, part, parts) or seen[each]:
-            continue
+    own = _ids_of(ids, part, parts)
+    for each in own:
         g = grad[each]
-        if not g.any():
+        if seen[each] or not g.any():
             continue
         seen[each] = True
         row, m, v = table[each], first[each], second[each]
@@ -205,9 +217,8 @@ def sparse_adam(
             m[k] += (g[k] - m[k]) * rest1
             v[k] += (g[k] * g[k] - v[k]) * rest2
             row[k] -= rate * m[k] / (np.sqrt(v[k]) + eps)
-    for each in ids:
-        if _has(each, part, parts):
-            seen[each] = False
+    for each in own:
+        seen[each] = False
 
 
 @_compiled(error_model="numpy")
@@ -232,8 +243,8 @@ def adam_rows(
     ``rate`` and ``root`` have the bias correction of the moments in them; ``rest1`` and ``rest2``
     are 1 - beta. ``last`` is the last step of each row.
     """
-    for each in ids:
-        if not _has(each, part, parts) or last[each] == count:
+    for each in _ids_of(ids, part, parts):
+        if last[each] == count:
             continue
         last[each] = count
         row, g, m, v = table[each], grad[each], first[each], second[each]
@@ -266,9 +277,7 @@ def catch_up(
     c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
     numbers = np.zeros(6, table.dtype)
     numbers[5] = eps
-    for each in ids:
-        if not _has(each, part, parts):
-            continue
+    for each in _ids_of(ids, part, parts):
         lacks = count - last[each]
         if lacks == 0:
             continue
@@ -306,8 +315,9 @@ def rowwise_adagrad(
     """A step of Adagrad with a number a row, ``total``, for each of the rows ``ids``, once."""
     none = np.zeros(1, table.dtype)[0]
     dim = none + np.float32(table.shape[1])
-    for each in ids:
-        if not _has(each, part, parts) or seen[each]:
+    own = _ids_of(ids, part, parts)
+    for each in own:
+        if seen[each]:
             continue
         seen[each] = True
         row, g, squares = table[each], grad[each], none
@@ -319,9 +329,8 @@ def rowwise_adagrad(
         factor = rate / (np.sqrt(total[each]) + eps)
         for k in range(len(row)):
             row[k] -= factor * g[k]
-    for each in ids:
-        if _has(each, part, parts):
-            seen[each] = False
+    for each in own:
+        seen[each] = False
 
 
 @_compiled()

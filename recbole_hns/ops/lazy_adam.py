@@ -147,7 +147,9 @@ class _Waiting:
         if not self._count:
             return []
         rest = self._last, self._count, self._sums, *self._group["betas"], self._group["eps"]
-        return [loop_over(ids, kernels.catch_up, (table, *_moments(state)), (), *rest)]
+        loop = loop_over(ids, kernels.catch_up, (table, *_moments(state)), (), *rest)
+        # a root and a division for each number take some four times as long as to read a row
+        return [loop._replace(rows=4 * len(ids))]
 
     def step(
         self,
@@ -185,8 +187,9 @@ class _Waiting:
             # by which c and a fall
             self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
         # what the loops catch up with is the sums before
-        more = self._sums.shape[1] if self._count > self._sums.shape[1] else 0
-        self._sums = np.pad(self._sums, [(0, 0), (0, more)])
+        more = self._count > self._sums.shape[1]
+        copies = [self._sums, np.zeros_like(self._sums)] if more else [self._sums]
+        self._sums = np.concatenate(copies, axis=1)
         first = max(self._count - kernels.MEMORY, 0)
         for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
             sums[first : self._count] += (

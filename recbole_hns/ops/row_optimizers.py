@@ -152,7 +152,7 @@ class Loop(NamedTuple):
     """A compiled loop over rows, which takes its share of them.
 
     Attributes:
-        rows: how many.
+        rows: what it is worth, as :func:`recbole_hns.ops.threads.parts` takes it.
         call: called with ``part`` and ``parts``.
     """
 

@@ -52,14 +52,15 @@ def parts(rows: int) -> int:
 
 
 def run(work: Callable[[int], object], num: int) -> None:
-    """Call ``work`` with each of the numbers below ``num``, on all threads.
+    """Call ``work`` with each of the numbers below ``num``, on all threads, without gradient.
 
     Raises:
         BaseException: what one of the calls raised.
     """
     if num <= 1:
-        for part in range(num):
-            work(part)
+        with torch.no_grad():
+            for part in range(num):
+                work(part)
         return
     pool = _pool()
     assert pool is not None
@@ -67,9 +68,11 @@ def run(work: Callable[[int], object], num: int) -> None:
 
     def take(_: object) -> None:
         try:
-            # each number is given out once, under Python's lock
-            for part in todo:
-                work(part)
+            # a thread has a setting of its own
+            with torch.no_grad():
+                # each number is given out once, under Python's lock
+                for part in todo:
+                    work(part)
         except BaseException as error:
             errors.append(error)
 
