@@ -12,6 +12,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 #: Compiled loops do not look by themselves.
 OUTSIDE = "an item id is not among those of the embeddings"
@@ -21,6 +24,12 @@ FAST = {"reassoc", "contract", "nsz"}
 
 #: 2**64 over the golden ratio, for Fibonacci hashing
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+#: rows that are fetched into the cache before they are wanted, and the numbers of a line of it
+AHEAD, LINE = 8, 16
+
+#: the same where several tables are read
+NEXT = 3
 
 #: scores that are compared before one of them is looked at
 CHUNK = 256
@@ -65,6 +74,37 @@ def _ids_of(ids: Any, part: Any, parts: Any) -> Any:
     return ids if parts == 1 else ids[_share(ids, part, parts, np.empty(len(ids) + 1, np.int64))]
 
 
+@intrinsic
+def _fetch(typing: Any, table: Any, row: Any, column: Any) -> Any:
+    """Have a processor begin to fetch what is at a place into its cache; any place will do."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, *places = signature.args
+        array = context.make_array(kind)(context, builder, args[0])
+        index = [
+            context.cast(builder, arg, place, types.intp)
+            for arg, place in zip(args[1:], places, strict=True)
+        ]
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        call = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, *[number] * 3]),
+            "llvm.prefetch.p0",
+        )
+        place = cgutils.get_item_pointer(context, builder, kind, array, index)
+        # to be read, soon again, and no instructions
+        builder.call(call, [builder.bitcast(place, byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, row, column), generate
+
+
+@_compiled()
+def _fetch_row(table: Any, row: Any) -> None:
+    for k in range(0, table.shape[1], LINE):
+        _fetch(table, row, k)  # type: ignore[call-arg]
+
+
 @_compiled(fastmath=FAST)
 def list_products(user_e: Any, items: Any, out: Any, table: Any) -> None:
     """Inner products ``out[b, n] = user_e[b] . table[items[b, n]]``."""
@@ -75,6 +115,9 @@ def list_products(user_e: Any, items: Any, out: Any, table: Any) -> None:
             number = items[row, column]
             if not 0 <= number < len(table):
                 raise IndexError(OUTSIDE)
+            # the rows of a large table lie in memory, which takes long to answer
+            if column + AHEAD < items.shape[1]:
+                _fetch_row(table, items[row, column + AHEAD])
             item, total = table[number], none
             for k in range(len(user)):
                 total += user[k] * item[k]
@@ -207,7 +250,11 @@ def sparse_adam(
     False before and after.
     """
     own = _ids_of(ids, part, parts)
-    for each in own:
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, grad, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         g = grad[each]
         if seen[each] or not g.any():
             continue
