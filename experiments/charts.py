@@ -158,11 +158,32 @@ def seconds() -> Figure:
     return figure
 
 
+def catalogue() -> Figure:
+    """Seconds per million interactions of each learner against the number of items."""
+    rows, *_ = with_columns("benchmark.md", "users, items, interactions", "sparse_adam")
+    items = [numbers(row["users, items, interactions"].split(", ")[1])[0] for row in rows]
+    figure, axes = plt.subplots(figsize=(8, 4))
+    styles = {"Adam of all rows": UNIFORM, "adam": OTHERS, "sparse_adam": OURS}
+    for learner, color in {**styles, "rowwise_adagrad": PUBLISHED}.items():
+        axes.plot(items, [numbers(row[learner])[0] for row in rows], "o-", color=color)
+        axes.text(items[-1] * 1.1, numbers(rows[-1][learner])[0], learner, va="center", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(items, [f"{number:,.0f}" for number in items], minor=False)
+    axes.set_xlim(items[0] / 1.3, items[-1] * 3)
+    axes.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
+    axes.minorticks_off()
+    axes.set_xlabel("items, with twice as many users (logarithmic)")
+    axes.set_ylabel("seconds per million interactions")
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def main() -> None:
     """Draw all."""
     # the same file from the same table
     mpl.rcParams.update({"svg.hashsalt": "recbole-hns", "figure.constrained_layout.use": True})
-    for draw in (gain, reproduction, alternatives, seconds):
+    for draw in (gain, reproduction, alternatives, seconds, catalogue):
         figure = draw()
         figure.savefig(DOCS / "images" / f"{draw.__name__}.svg", metadata={"Date": None})
         plt.close(figure)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_hns.data.interactions import UsedItems, rows
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Bits of the mask for each interaction, where a bit for each pair of user and item would be more;
 #: so few of them are set that few draws have to be looked at twice.
 BITS_PER_INTERACTION = 32
+
+#: Rows that draw from one sequence where there are several threads.
+ROWS_PER_DRAW = 256
 
 
 class NegativePool:
@@ -393,10 +396,21 @@ class UsedMask:
         self._arrays = mask, shift, used.offset, used.item, item_num
 
     def draw(self, user: Tensor, num: int) -> Tensor:
-        """Draw uniformly from the items that are no interactions, ``[batch, num]``, int64."""
+        """Draw uniformly from the items that are no interactions, ``[batch, num]``, int64.
+
+        On several threads, however many, the numbers are others than on one.
+        """
         items = torch.empty(len(user), num, dtype=torch.int64)
         seed = int(torch.randint(2**63 - 1, ()))
-        kernels.draw_unused(*self._arrays, user.numpy(), seed, items.numpy())
+        size = ROWS_PER_DRAW if threads.number() > 1 else max(len(user), 1)
+
+        def draw(part: int) -> None:
+            rows = slice(part * size, (part + 1) * size)
+            # no draw takes more than two numbers
+            skip = 2 * num * rows.start
+            kernels.draw_unused(*self._arrays, user[rows].numpy(), items[rows].numpy(), seed, skip)
+
+        threads.run(draw, -(-len(user) // size))
         return items
 
     def hits(self, user: Tensor, items: Tensor) -> Tensor:
@@ -409,6 +423,17 @@ class UsedMask:
         Returns:
             Their indices in the flattened ``items``, int64.
         """
-        found = torch.empty(items.numel(), dtype=torch.int64)
-        num = kernels.find_used(*self._arrays, user.numpy(), items.numpy(), found.numpy())
-        return found[:num]
+        parts = threads.parts(len(user))
+        size = -(-len(user) // parts)
+        hits: list[Any] = [None] * parts
+
+        def find(part: int) -> None:
+            rows = slice(part * size, (part + 1) * size)
+            drawn = items[rows]
+            found = torch.empty(drawn.numel(), dtype=torch.int64)
+            arrays = user[rows].numpy(), drawn.numpy(), found.numpy()
+            num = kernels.find_used(*self._arrays, *arrays)
+            hits[part] = found[:num] + rows.start * items.shape[1]
+
+        threads.run(find, parts)
+        return torch.cat(hits)

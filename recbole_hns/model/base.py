@@ -76,6 +76,8 @@ class ModelAdapter:
         self.similarity = config["similarity"]
         self.step_memory = config["step_memory"] * 2**20
         self.before_read: Read = as_they_are
+        #: whether the optimiser makes use of :meth:`touched_rows` for whatever model
+        self.steps_by_rows = False
         # RecBole's BPRLoss is a mean over the batch; ConvNCF's own is a sum.
         self.summed = any(isinstance(module, ConvNCFBPRLoss) for module in model.modules())
 

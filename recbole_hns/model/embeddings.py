@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Negatives, Scores
 from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows, Read, as_they_are
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
 from recbole_hns.ops.product_sums import ProductSums
@@ -294,7 +294,8 @@ class LeafTables:
             if ids is None or len(ids) > len(table):
                 grad.zero_()
             elif devices.on_cpu(grad):
-                kernels.clear_rows(grad.numpy(), ids.numpy())
+                rows = ids.numpy()
+                threads.over_rows(kernels.clear_rows, len(rows), rows, whole=[grad.numpy()])
             else:
                 grad.index_fill_(0, ids, 0.0)
         return self._tables

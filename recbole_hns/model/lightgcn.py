@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from recbole.model.general_recommender import LightGCN
 from torch import Tensor
 
-from recbole_hns.model.base import full_precision, replaced
-from recbole_hns.model.embeddings import EncodedLayers, LeafTables
+from recbole_hns.batch import Batch, Negatives
+from recbole_hns.model.base import Losses, NegativeRows, full_precision, replaced
+from recbole_hns.model.embeddings import EncodedLayers, EncodedTables, LeafTables
 from recbole_hns.model.propagated import PropagatedAdapter
 from recbole_hns.ops.propagation import Adjacency, AllLayers, adjacencies, mean_of_layers
-from recbole_hns.ops.tables import Layers, Table
+from recbole_hns.ops.tables import Layers, Table, look_up
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import GeneralRecommender
@@ -38,6 +40,54 @@ class LightGCNAdapter(PropagatedAdapter):
         super().__init__(model, config)
         self._leaves = LeafTables(model.user_embedding.weight, model.item_embedding.weight)
         self._layer_grads: list[Tensor] | None = None
+
+    def touched_rows(self) -> dict[Tensor, Tensor]:
+        """Without propagation, those of the batch and its negatives."""
+        return self._leaves.touched_rows()
+
+    def total(
+        self,
+        encoded: EncodedTables | EncodedLayers,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
+    ) -> Losses:
+        """The model's loss, its L2 term by rows where the optimiser is one of rows."""
+        by_rows = self._by_rows(encoded, negatives)
+        with ExitStack() as stack:
+            if by_rows:
+                for module in (self.model.user_embedding, self.model.item_embedding):
+                    stack.enter_context(replaced(module, "forward", partial(_rows, module.weight)))
+            found = super().total(encoded, batch, loss, negatives, negative_rows)
+        if by_rows:
+            assert negatives is not None
+            assert negatives.items is not None
+            rows = torch.cat([batch.pos_item, negatives.items.reshape(-1)])
+            self._leaves.touched = batch.user, rows
+        return found
+
+    def _by_rows(self, encoded: Any, negatives: Negatives | None) -> bool:
+        """Whether only rows of the batch and its negatives have a gradient, and that is of use."""
+        return (
+            self.steps_by_rows
+            and self.model.n_layers == 0
+            and type(self.model).calculate_loss is LightGCN.calculate_loss
+            and isinstance(encoded, EncodedTables)
+            and not encoded.dense
+            and negatives is not None
+            and negatives.items is not None
+            and len(negatives.items) > 1
+            and negatives.items.numel() < self.model.n_items
+        )
+
+    def _negative_rows(self, encoded: EncodedTables, negatives: Negatives) -> NegativeRows:
+        if not self._by_rows(encoded, negatives):
+            return super()._negative_rows(encoded, negatives)
+        items, weight = negatives.items, negatives.weight
+        assert items is not None
+        root = items.shape[1] ** -0.5 if weight is None else weight.sqrt().unsqueeze(2)
+        return lambda: self.model.item_embedding(items) * root
 
     @property
     def row_bytes(self) -> int:
@@ -88,3 +138,8 @@ class LightGCNAdapter(PropagatedAdapter):
             )
 
         return EncodedLayers(Layers(tables(0, model.n_users), tables(model.n_users, len(ego))))
+
+
+def _rows(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table, ``[*ids.shape, dim]``, whose gradient is added up in place."""
+    return look_up([Table.of(table)], [ids.reshape(-1)]).view(*ids.shape, -1)

@@ -19,16 +19,14 @@ def by_kernel(tensor: Tensor) -> bool:
     return on_cpu(tensor) and tensor.dtype in (torch.float32, torch.float64)
 
 
-def one_thread(tensor: Tensor) -> bool:
-    """Whether it is the CPU's, on one thread, where Numba's products are the faster ones."""
-    return on_cpu(tensor) and torch.get_num_threads() == 1
-
-
 def most_scored(tensor: Tensor) -> int:
     """Up to so many items, scoring all of them is faster than to propose and reject."""
     return 20_000 if on_cpu(tensor) else 100_000
 
 
 def pairs_at_once(tensor: Tensor) -> int:
-    """Scores in memory at a time: few for a CPU's cache, many to keep another device busy."""
-    return 2**18 if on_cpu(tensor) else 2**24
+    """Scores in memory at a time: few for a CPU's cache, many to keep another device busy.
+
+    Each of PyTorch's threads has a part of a block, and a core with a cache of its own.
+    """
+    return 2**18 * torch.get_num_threads() if on_cpu(tensor) else 2**24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 
 def finite_sums(scores: Tensor) -> Tensor:
@@ -20,5 +20,6 @@ def finite_sums(scores: Tensor) -> Tensor:
     if not devices.by_kernel(scores):
         return torch.where(scores == -torch.inf, 0, scores).sum(dim=1)
     sums = scores.new_empty(len(scores))
-    kernels.finite_sums(scores.numpy(), sums.numpy())
+    rows = scores.numel() // threads.NUMBERS
+    threads.over_rows(kernels.finite_sums, rows, scores.numpy(), sums.numpy())
     return sums

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 
 def highest(scores: Tensor, num: int | Tensor) -> Tensor:
@@ -26,5 +26,8 @@ def highest(scores: Tensor, num: int | Tensor) -> Tensor:
     if isinstance(num, int):
         num = torch.full((len(scores),), num)
     maximum = scores.amax(dim=1).nan_to_num(torch.finfo(scores.dtype).max)
-    kernels.highest_columns(scores.numpy(), maximum.numpy(), num.numpy(), columns.numpy())
+    arrays = (each.numpy() for each in (scores, maximum, num, columns))
+    # each number is looked at some ten times
+    rows = 10 * scores.numel() // threads.NUMBERS
+    threads.over_rows(kernels.highest_columns, rows, *arrays)
     return columns

@@ -1,6 +1,8 @@
 """Loops on the CPU over what PyTorch takes several passes for, compiled by Numba.
 
-They run on one thread and are called with NumPy's views of tensors.
+They are called with NumPy's views of tensors. :mod:`recbole_hns.ops.threads` has parts of them run
+on several threads; where rows are written at random, each part walks over all that is to be written
+and takes its share of the rows, ``part`` of ``parts``.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 #: Compiled loops do not look by themselves.
 OUTSIDE = "an item id is not among those of the embeddings"
@@ -19,6 +24,12 @@ FAST = {"reassoc", "contract", "nsz"}
 
 #: 2**64 over the golden ratio, for Fibonacci hashing
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+#: rows that are fetched into the cache before they are wanted, and the numbers of a line of it
+AHEAD, LINE = 8, 16
+
+#: the same where several tables are read
+NEXT = 3
 
 #: scores that are compared before one of them is looked at
 CHUNK = 256
@@ -42,8 +53,60 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., An
     return compiled
 
 
+@_compiled()
+def _share(ids: Any, part: Any, parts: Any, places: Any) -> Any:
+    """Where in ``ids`` are the rows of a part, in memory of one place more than ids.
+
+    Neighbours are not of one part, as popular items often have low numbers. They are found
+    beforehand: a branch for each in the midst of random rows has a processor wait for each.
+    """
+    count = 0
+    for k in range(len(ids)):
+        share = (np.uint64(ids[k]) * GOLDEN >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+        places[count] = k
+        count += share == np.uint64(part)
+    return places[:count]
+
+
+@_compiled()
+def _ids_of(ids: Any, part: Any, parts: Any) -> Any:
+    """Those of ``ids`` that are rows of a part."""
+    return ids if parts == 1 else ids[_share(ids, part, parts, np.empty(len(ids) + 1, np.int64))]
+
+
+@intrinsic
+def _fetch(typing: Any, table: Any, row: Any, column: Any) -> Any:
+    """Have a processor begin to fetch what is at a place into its cache; any place will do."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, *places = signature.args
+        array = context.make_array(kind)(context, builder, args[0])
+        index = [
+            context.cast(builder, arg, place, types.intp)
+            for arg, place in zip(args[1:], places, strict=True)
+        ]
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        call = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, *[number] * 3]),
+            "llvm.prefetch.p0",
+        )
+        place = cgutils.get_item_pointer(context, builder, kind, array, index)
+        # to be read, soon again, and no instructions
+        builder.call(call, [builder.bitcast(place, byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, row, column), generate
+
+
+@_compiled()
+def _fetch_row(table: Any, row: Any) -> None:
+    for k in range(0, table.shape[1], LINE):
+        _fetch(table, row, k)  # type: ignore[call-arg]
+
+
 @_compiled(fastmath=FAST)
-def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
+def list_products(user_e: Any, items: Any, out: Any, table: Any) -> None:
     """Inner products ``out[b, n] = user_e[b] . table[items[b, n]]``."""
     none = np.zeros(1, out.dtype)[0]
     for row in range(items.shape[0]):
@@ -52,6 +115,9 @@ def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
             number = items[row, column]
             if not 0 <= number < len(table):
                 raise IndexError(OUTSIDE)
+            # the rows of a large table lie in memory, which takes long to answer
+            if column + AHEAD < items.shape[1]:
+                _fetch_row(table, items[row, column + AHEAD])
             item, total = table[number], none
             for k in range(len(user)):
                 total += user[k] * item[k]
@@ -59,26 +125,40 @@ def list_products(user_e: Any, table: Any, items: Any, out: Any) -> None:
 
 
 @_compiled(fastmath=FAST)
-def add_list_gradients(
-    user_e: Any, table: Any, items: Any, grad: Any, user_grad: Any, item_grad: Any
-) -> None:
-    """Add to both gradients those of ``sum(grad * out)`` of :func:`list_products`."""
+def add_user_gradients(items: Any, grad: Any, user_grad: Any, table: Any) -> None:
+    """Add to the users' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
     for row in range(items.shape[0]):
-        user, of_user = user_e[row], user_grad[row]
+        of_user = user_grad[row]
         for column in range(items.shape[1]):
             number, factor = items[row, column], grad[row, column]
             if not 0 <= number < len(table):
                 raise IndexError(OUTSIDE)
-            item, of_item = table[number], item_grad[number]
-            for k in range(len(user)):
+            item = table[number]
+            for k in range(len(item)):
                 of_user[k] += factor * item[k]
+
+
+@_compiled(fastmath=FAST)
+def add_item_gradients(
+    user_e: Any, items: Any, grad: Any, item_grad: Any, part: Any, parts: Any
+) -> None:
+    """Add to the items' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
+    places = np.empty(items.shape[1] + 1, np.int64)
+    for row in range(items.shape[0]):
+        user = user_e[row]
+        for column in _share(items[row], part, parts, places):
+            number, factor = items[row, column], grad[row, column]
+            if not 0 <= number < len(item_grad):
+                raise IndexError(OUTSIDE)
+            of_item = item_grad[number]
+            for k in range(len(user)):
                 of_item[k] += factor * user[k]
 
 
 @_compiled()
-def add_rows(table: Any, ids: Any, rows: Any) -> None:
+def add_rows(table: Any, ids: Any, rows: Any, part: Any, parts: Any) -> None:
     """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
-    for row in range(len(ids)):
+    for row in _share(ids, part, parts, np.empty(len(ids) + 1, np.int64)):
         of_id, added = table[ids[row]], rows[row]
         for k in range(len(added)):
             of_id[k] += added[k]
@@ -109,7 +189,7 @@ def leave_out(values: Any, start: Any, row: Any, column: Any, sums: Any) -> None
 
 
 @_compiled(fastmath=FAST, error_model="numpy")
-def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
+def unit_rows(rows: Any, out: Any, length: Any, smallest: Any) -> None:
     """Write to ``length`` that of each row, at least ``smallest``, and to ``out`` the row over it.
 
     NaN stays.
@@ -127,7 +207,7 @@ def unit_rows(rows: Any, smallest: Any, out: Any, length: Any) -> None:
 
 
 @_compiled(fastmath=FAST, error_model="numpy")
-def unit_rows_gradient(smallest: Any, out: Any, length: Any, grad: Any, into: Any) -> None:
+def unit_rows_gradient(out: Any, length: Any, grad: Any, into: Any, smallest: Any) -> None:
     """Write to ``into`` the gradient of ``sum(grad * out)`` of :func:`unit_rows` in the rows."""
     none, least = np.zeros(1, out.dtype)[0], np.full(1, smallest, out.dtype)[0]
     for row in range(len(out)):
@@ -141,7 +221,7 @@ def unit_rows_gradient(smallest: Any, out: Any, length: Any, grad: Any, into: An
 
 
 @_compiled()
-def clear_rows(table: Any, ids: Any) -> None:
+def clear_rows(ids: Any, table: Any) -> None:
     """Set ``table[ids[b]]`` to 0, for all b."""
     for row in range(len(ids)):
         of_id = table[ids[row]]
@@ -161,13 +241,20 @@ def sparse_adam(
     eps: Any,
     ids: Any,
     seen: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Adam's step for each of the rows ``ids`` whose gradient is not 0, once for each.
 
     ``rate`` has the bias correction in it; ``rest1`` and ``rest2`` are 1 - beta. ``seen`` is of
     False before and after.
     """
-    for each in ids:
+    own = _ids_of(ids, part, parts)
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, grad, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         g = grad[each]
         if seen[each] or not g.any():
             continue
@@ -177,7 +264,7 @@ def sparse_adam(
             m[k] += (g[k] - m[k]) * rest1
             v[k] += (g[k] * g[k] - v[k]) * rest2
             row[k] -= rate * m[k] / (np.sqrt(v[k]) + eps)
-    for each in ids:
+    for each in own:
         seen[each] = False
 
 
@@ -195,13 +282,15 @@ def adam_rows(
     ids: Any,
     last: Any,
     count: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Adam's step number ``count`` for each of the rows ``ids``, once for each.
 
     ``rate`` and ``root`` have the bias correction of the moments in them; ``rest1`` and ``rest2``
     are 1 - beta. ``last`` is the last step of each row.
     """
-    for each in ids:
+    for each in _ids_of(ids, part, parts):
         if last[each] == count:
             continue
         last[each] = count
@@ -224,6 +313,8 @@ def catch_up(
     beta1: Any,
     beta2: Any,
     eps: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """Give the rows ``ids`` Adam's steps after ``last`` up to ``count``, without gradient.
 
@@ -233,7 +324,7 @@ def catch_up(
     c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
     numbers = np.zeros(6, table.dtype)
     numbers[5] = eps
-    for each in ids:
+    for each in _ids_of(ids, part, parts):
         lacks = count - last[each]
         if lacks == 0:
             continue
@@ -258,12 +349,21 @@ def catch_up(
 
 @_compiled(error_model="numpy")
 def rowwise_adagrad(
-    table: Any, grad: Any, total: Any, rate: Any, eps: Any, ids: Any, seen: Any
+    table: Any,
+    grad: Any,
+    total: Any,
+    rate: Any,
+    eps: Any,
+    ids: Any,
+    seen: Any,
+    part: Any,
+    parts: Any,
 ) -> None:
     """A step of Adagrad with a number a row, ``total``, for each of the rows ``ids``, once."""
     none = np.zeros(1, table.dtype)[0]
     dim = none + np.float32(table.shape[1])
-    for each in ids:
+    own = _ids_of(ids, part, parts)
+    for each in own:
         if seen[each]:
             continue
         seen[each] = True
@@ -276,7 +376,7 @@ def rowwise_adagrad(
         factor = rate / (np.sqrt(total[each]) + eps)
         for k in range(len(row)):
             row[k] -= factor * g[k]
-    for each in ids:
+    for each in own:
         seen[each] = False
 
 
@@ -353,6 +453,33 @@ def _above(values: Any, threshold: Any) -> Any:
     for k in range(len(values)):
         count += np.int32(not values[k] <= threshold)
     return count
+
+
+@_compiled()
+def nearest_columns(scores: Any, target: Any, columns: Any, moved: Any) -> None:
+    """Write the column of each row's score nearest to its target to ``columns``, the first of two.
+
+    A target outside the row's scores, minus infinity left out, is moved to them, which ``moved``
+    counts. NaN is nearest.
+    """
+    infinite = np.full(1, np.inf, scores.dtype)[0]
+    for row in range(len(scores)):
+        values, wanted = scores[row], target[row]
+        high, low = -infinite, infinite
+        for k in range(len(values)):
+            high = values[k] if values[k] > high else high
+            low = values[k] if -infinite < values[k] < low else low
+        if wanted > high:
+            wanted = high
+        if wanted < low:
+            wanted = low
+        moved[row] = wanted != target[row]
+        best, place = np.abs(values[0] - wanted), 0
+        for k in range(1, len(values)):
+            distance = np.abs(values[k] - wanted)
+            if distance < best or (distance != distance and best == best):
+                best, place = distance, k
+        columns[row] = place
 
 
 @_compiled()
@@ -457,13 +584,22 @@ def find_shared(
 
 @_compiled()
 def draw_unused(
-    mask: Any, shift: Any, offset: Any, used: Any, item_num: Any, user: Any, seed: Any, items: Any
+    mask: Any,
+    shift: Any,
+    offset: Any,
+    used: Any,
+    item_num: Any,
+    user: Any,
+    items: Any,
+    seed: Any,
+    skip: Any,
 ) -> None:
     """Fill ``items`` with draws from those that each row's user has not used, id 0 left out.
 
-    A draw from all items that hits a used one is made anew, from the others alone.
+    A draw from all items that hits a used one is made anew, from the others alone. The first
+    ``skip`` numbers of the seed's sequence are left out.
     """
-    state = np.uint64(seed)
+    state = np.uint64(seed) + np.uint64(skip) * GOLDEN
     for row in range(items.shape[0]):
         first = user[row] * item_num
         for column in range(items.shape[1]):

@@ -26,7 +26,14 @@ import torch
 from torch import Tensor
 
 from recbole_hns.ops import devices, kernels
-from recbole_hns.ops.row_optimizers import Touched, gradients_of_tables, run_loop, step_of_others
+from recbole_hns.ops.row_optimizers import (
+    Loop,
+    Touched,
+    gradients_of_tables,
+    in_shares,
+    loop_over,
+    step_of_others,
+)
 
 #: Rows that are read, as a part of a table, from which on a dense step is the faster one.
 MANY = 0.25
@@ -87,15 +94,17 @@ class LazyAdam(torch.optim.Adam):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
-        lazy = []
+        lazy: list[Tensor] = []
+        loops: list[Loop] = []
         for table, grad, group, ids in gradients_of_tables(self, self._waiting, self._touched()):
             waiting, state = self._waiting[table], self.state.get(table, {})
             if ids is not None and not waiting.was_read_whole and _may_wait(table, group, state):
-                waiting.step(table, grad, group, state, ids)
+                loops += waiting.step(table, grad, group, state, ids)
                 lazy.append(table)
             else:
                 waiting.read_all(table, state)
             waiting.was_read_whole = False
+        in_shares(loops)
         step_of_others(super().step, lazy)
 
 
@@ -127,18 +136,20 @@ class _Waiting:
     def read_all(self, table: Tensor, state: dict[str, Any]) -> None:
         """Give all rows the steps they lack."""
         self.was_read_whole = True
-        if self._count:
-            self.read(table, state, torch.arange(len(table)))
-            self._count = 0
+        self.read(table, state, torch.arange(len(table)))
+        self._count = 0
 
     def read(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> None:
         """Give rows the steps they lack, ids, ``[N]``, int64."""
+        in_shares(self._catch_up(table, state, ids))
+
+    def _catch_up(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> list[Loop]:
         if not self._count:
-            return
-        beta1, beta2 = self._group["betas"]
-        arrays = [tensor.detach().numpy() for tensor in (table, *_moments(state))]
-        numbers = beta1, beta2, self._group["eps"]
-        kernels.catch_up(*arrays, ids.numpy(), self._last, self._count, self._sums, *numbers)
+            return []
+        rest = self._last, self._count, self._sums, *self._group["betas"], self._group["eps"]
+        loop = loop_over(ids, kernels.catch_up, (table, *_moments(state)), (), *rest)
+        # a root and a division for each number take some four times as long as to read a row
+        return [loop._replace(rows=4 * len(ids))]
 
     def step(
         self,
@@ -147,8 +158,8 @@ class _Waiting:
         group: dict[str, Any],
         state: dict[str, Any],
         ids: Tensor,
-    ) -> None:
-        """Make a step of the rows ``ids``, ``[N]``, int64; the others wait."""
+    ) -> list[Loop]:
+        """What makes a step of the rows ``ids``, ``[N]``, int64; the others wait."""
         if self._last is None:
             self._last = np.zeros(len(table), dtype=np.int32)
         if not self._count:
@@ -156,17 +167,18 @@ class _Waiting:
             self._sums[:] = 0
             self._factors = None
         self._group = group
-        self.read(table, state, ids)
+        loops = self._catch_up(table, state, ids)
         state["step"] += 1
         beta1, beta2 = group["betas"]
         count = state["step"].item()
         correction = 1 - beta2**count
         rate = group["lr"] / (1 - beta1**count)
         self._count += 1
+        self._add_step(rate, correction, beta1, beta2)
         tensors = table, grad, *_moments(state)
         numbers = rate, correction**-0.5, 1 - beta1, 1 - beta2, group["eps"]
-        run_loop(kernels.adam_rows, tensors, numbers, ids.numpy(), self._last, self._count)
-        self._add_step(rate, correction, beta1, beta2)
+        own = loop_over(ids, kernels.adam_rows, tensors, numbers, self._last, self._count)
+        return [*loops, own]
 
     def _add_step(self, rate: float, correction: float, beta1: float, beta2: float) -> None:
         """Count a step in the sums of all steps before it."""
@@ -174,8 +186,10 @@ class _Waiting:
             steps = np.arange(kernels.MEMORY, 0, -1)
             # by which c and a fall
             self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
-        if self._count > self._sums.shape[1]:
-            self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)], axis=1)
+        # what the loops catch up with is the sums before
+        more = self._count > self._sums.shape[1]
+        copies = [self._sums, np.zeros_like(self._sums)] if more else [self._sums]
+        self._sums = np.concatenate(copies, axis=1)
         first = max(self._count - kernels.MEMORY, 0)
         for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
             sums[first : self._count] += (

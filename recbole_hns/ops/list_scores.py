@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from scipy.sparse import csc_array
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 #: Up to so many items for each user, their gradients are added row by row.
 FEW = 64
@@ -52,9 +53,10 @@ class _ListScores(torch.autograd.Function):
         if known is not None:
             return known.clone()
         batch, num = items.shape
-        if devices.one_thread(items):
+        if devices.on_cpu(items):
             scores = user_e.new_empty(batch, num)
-            kernels.list_products(*_arrays(user_e, item_table, items, scores))
+            *rows, table = _arrays(user_e, items, scores, item_table)
+            threads.over_rows(kernels.list_products, items.numel(), *rows, whole=[table])
             return scores
         if num == 1:
             return (user_e * item_table.index_select(0, items[:, 0])).sum(dim=1, keepdim=True)
@@ -76,15 +78,19 @@ class _ListScores(torch.autograd.Function):
         into = ctx.item_grad
         if into is None:
             into = item_grad = torch.zeros_like(item_table)
-        few = items.shape[1] <= FEW
-        if few and devices.on_cpu(items):
+        few, on_cpu = items.shape[1] <= FEW, devices.on_cpu(items)
+        if few and on_cpu:
             user_grad = torch.zeros_like(user_e)
-            kernels.add_list_gradients(*_arrays(user_e, item_table, items, grad, user_grad, into))
-            return user_grad, item_grad, None, None
-        user_grad = F.embedding_bag(items, item_table, mode="sum", per_sample_weights=grad)
-        if few:
-            rows = grad.unsqueeze(2) * user_e.unsqueeze(1)
-            into.index_add_(0, items.reshape(-1), rows.view(-1, rows.shape[2]))
+            *rows, table = _arrays(items, grad, user_grad, item_table)
+            threads.over_rows(kernels.add_user_gradients, items.numel(), *rows, whole=[table])
+        else:
+            user_grad = F.embedding_bag(items, item_table, mode="sum", per_sample_weights=grad)
+        if on_cpu and (few or threads.number() > 1):
+            arrays = _arrays(user_e, items, grad, into)
+            threads.in_shares(items.numel(), partial(kernels.add_item_gradients, *arrays))
+        elif few:
+            added = grad.unsqueeze(2) * user_e.unsqueeze(1)
+            into.index_add_(0, items.reshape(-1), added.view(-1, added.shape[2]))
         else:
             into += _sum_by_item(items, grad, user_e, len(into))
         return user_grad, item_grad, None, None

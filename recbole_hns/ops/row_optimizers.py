@@ -7,13 +7,14 @@ names as the others, so that checkpoints are written and checked as those of PyT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 #: Rows of each table that may have a gradient; of a table that is not there, all may.
 Touched = Callable[[], Mapping[Tensor, Tensor]]
@@ -44,6 +45,7 @@ class SparseAdam(torch.optim.Adam):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
+        loops = []
         for table, grad, group, ids in self._rows.of(self):
             state = self.state[table]
             if not state:
@@ -58,9 +60,10 @@ class SparseAdam(torch.optim.Adam):
             # taken from 1 here, as the loops' type would leave four digits of it
             numbers = rate, 1 - beta1, 1 - beta2, group["eps"]
             if devices.by_kernel(table):
-                self._rows.call(kernels.sparse_adam, table, tensors, numbers, ids)
+                loops.append(self._rows.loop(kernels.sparse_adam, table, tensors, numbers, ids))
             else:
                 _sparse_adam(*tensors, *numbers, ids)
+        in_shares(loops)
         step_of_others(super().step, self._rows.tables)
 
 
@@ -94,15 +97,17 @@ class RowwiseAdagrad(torch.optim.Adagrad):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Make a step."""
+        loops = []
         for table, grad, group, ids in self._rows.of(self):
             state = self.state[table]
             state["step"] += 1
             tensors = table.detach(), grad, state["sum"]
             numbers = group["lr"], group["eps"]
             if devices.by_kernel(table):
-                self._rows.call(kernels.rowwise_adagrad, table, tensors, numbers, ids)
+                loops.append(self._rows.loop(kernels.rowwise_adagrad, table, tensors, numbers, ids))
             else:
                 _rowwise_adagrad(*tensors, *numbers, ids)
+        in_shares(loops)
         step_of_others(super().step, self._rows.tables)
 
 
@@ -129,27 +134,49 @@ class _Rows:
             found.append((table, grad, group, ids))
         return found
 
-    def call(
+    def loop(
         self,
         kernel: Callable[..., None],
         table: Tensor,
         tensors: tuple[Any, ...],
         numbers: tuple[float, ...],
         ids: Tensor,
-    ) -> None:
-        """Call a compiled loop."""
+    ) -> Loop:
+        """A compiled loop, to be called."""
         if table not in self._seen:
             self._seen[table] = torch.zeros(len(table), dtype=torch.bool)
-        run_loop(kernel, tensors, numbers, ids.numpy(), self._seen[table].numpy())
+        return loop_over(ids, kernel, tensors, numbers, self._seen[table].numpy())
 
 
-def run_loop(
-    kernel: Callable[..., None], tensors: Iterable[Tensor], numbers: Iterable[float], *others: Any
-) -> None:
-    """Call a compiled loop of tensors of one type, numbers, and what else it takes."""
+class Loop(NamedTuple):
+    """A compiled loop over rows, which takes its share of them.
+
+    Attributes:
+        rows: what it is worth, as :func:`recbole_hns.ops.threads.parts` takes it.
+        call: called with ``part`` and ``parts``.
+    """
+
+    rows: int
+    call: Callable[[int, int], object]
+
+
+def loop_over(
+    ids: Tensor,
+    kernel: Callable[..., None],
+    tensors: Iterable[Tensor],
+    numbers: Iterable[float],
+    *others: Any,
+) -> Loop:
+    """A compiled loop of tensors of one type, numbers, rows and what else it takes."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
     # numbers of a longer type would have the loop compute in it
-    kernel(*arrays, *map(arrays[0].dtype.type, numbers), *others)
+    numbers = map(arrays[0].dtype.type, numbers)
+    return Loop(len(ids), partial(kernel, *arrays, *numbers, ids.numpy(), *others))
+
+
+def in_shares(loops: Sequence[Loop]) -> None:
+    """Call loops one after another, on several threads where they are long enough together."""
+    threads.in_shares(sum(loop.rows for loop in loops), *(loop.call for loop in loops))
 
 
 def gradients_of_tables(

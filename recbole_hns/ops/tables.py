@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 from recbole_hns.ops.list_scores import list_scores
 
 
@@ -64,7 +65,8 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
         for table, each, rows in zip(ctx.tables, ctx.ids, grad.contiguous(), strict=True):
             if devices.on_cpu(rows):
-                kernels.add_rows(table.grad.numpy(), each.numpy(), rows.numpy())
+                arrays = table.grad.numpy(), each.numpy(), rows.numpy()
+                threads.in_shares(len(each), partial(kernels.add_rows, *arrays))
             else:
                 table.grad.index_add_(0, each, rows)
         return None, None, None

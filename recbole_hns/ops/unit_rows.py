@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 
 def unit_rows(rows: Tensor, smallest: float) -> Tensor:
@@ -32,7 +32,8 @@ class _UnitRows(torch.autograd.Function):
         rows = rows.contiguous()
         found, length = torch.empty_like(rows), rows.new_empty(len(rows))
         ctx.smallest = smallest
-        kernels.unit_rows(rows.numpy(), smallest, found.numpy(), length.numpy())
+        arrays = (each.numpy() for each in (rows, found, length))
+        threads.over_rows(kernels.unit_rows, len(rows), *arrays, whole=[smallest])
         ctx.save_for_backward(found, length)
         return found
 
@@ -41,5 +42,5 @@ class _UnitRows(torch.autograd.Function):
         found, length = ctx.saved_tensors
         into = torch.empty_like(found)
         arrays = (each.numpy() for each in (found, length, grad.contiguous(), into))
-        kernels.unit_rows_gradient(ctx.smallest, *arrays)
+        threads.over_rows(kernels.unit_rows_gradient, len(found), *arrays, whole=[ctx.smallest])
         return into, None

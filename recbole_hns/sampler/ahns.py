@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Scores, Selection
 from recbole_hns.errors import UserError
+from recbole_hns.ops.nearest import nearest
 from recbole_hns.sampler.base import CandidateNum, HardNegativeSampler
 from recbole_hns.sampler.registry import register_sampler
 
@@ -52,14 +53,10 @@ class AHNS(HardNegativeSampler):
         """Choose the candidate nearest to the target, the first of them where two are as near."""
         pos, neg = scores
         target = ahns_target(pos, self.ahns_alpha, self.ahns_beta, self.ahns_p, self.ahns_clamp)
-        # A target outside the candidates' scores is nearest to the outermost of them; moved there
-        # it chooses the same one, and rounding cannot make a huge target equally far from all.
-        highest = neg.amax(dim=1, keepdim=True)
-        lowest = torch.where(neg > -torch.inf, neg, torch.inf).amin(dim=1, keepdim=True)
-        moved = target.minimum(highest).maximum(lowest)
-        self._outside += (moved != target).sum()
+        columns, outside = nearest(neg, target)
+        self._outside += outside.sum()
         self._rows += len(target)
-        return Selection((neg - moved).abs().argmin(dim=1, keepdim=True))
+        return Selection(columns)
 
     def epoch_warning(self) -> str | None:
         """That nearly no target is among the scores, once a run, a few epochs after its start."""

@@ -131,6 +131,7 @@ class HardNegativeTrainer(Trainer):
         self.adapter: ModelAdapter = make_adapter(model, config)
         if isinstance(self.optimizer, LazyAdam):
             self.adapter.before_read = self.optimizer.read
+        self.adapter.steps_by_rows = isinstance(self.optimizer, tuple(ROW_OPTIMIZERS.values()))
         if config["eval_similarity"] == "cosine":
             predict_by_cosine(self.adapter)
         if not self.adapter.has_embeddings:

@@ -38,7 +38,7 @@ def test_an_item_that_is_none_is_refused(number):
     items = torch.tensor([[3, number]])
     with pytest.raises(IndexError, match="not among those of the embeddings"):
         kernels.list_products(
-            user_e.numpy(), table.detach().numpy(), items.numpy(), np.empty((1, 2), np.float32)
+            user_e.numpy(), items.numpy(), np.empty((1, 2), np.float32), table.detach().numpy()
         )
     scores = list_scores(user_e, table, items, known=torch.zeros(1, 2))
     with pytest.raises(IndexError, match="not among those of the embeddings"):

@@ -128,7 +128,7 @@ def test_what_a_row_lacks_is_its_sum(beta1, lacks):
     sums = np.array([[c], [ca], [caa]])
     last = np.zeros(1, np.int32)
     ids = np.zeros(2, np.int64)  # twice the same, which has them once
-    kernels.catch_up(row, first, second, ids, last, lacks, sums, beta1, beta2, eps)
+    kernels.catch_up(row, first, second, ids, last, lacks, sums, beta1, beta2, eps, 0, 1)
     np.testing.assert_allclose(row, expected, rtol=1e-6)
     np.testing.assert_allclose(first, m * beta1**lacks, rtol=1e-10, atol=1e-17)
     np.testing.assert_allclose(second, v * beta2**lacks, rtol=1e-10)

@@ -70,5 +70,5 @@ def test_products(loss, on_cpu, monkeypatch):
 
 def test_rows_are_cleared():
     table = torch.ones(4, 2)
-    kernels.clear_rows(table.numpy(), torch.tensor([2, 0, 2]).numpy())
+    kernels.clear_rows(torch.tensor([2, 0, 2]).numpy(), table.numpy())
     assert table[:, 0].tolist() == [0, 1, 0, 1]

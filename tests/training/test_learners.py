@@ -5,6 +5,7 @@ import torch
 from conftest import QUIET
 
 from recbole_hns import UserError, run
+from recbole_hns.model.lightgcn import LightGCNAdapter
 from recbole_hns.training.checkpoint import load_checkpoint
 
 LEARNERS = ["sparse_adam", "rowwise_adagrad"]
@@ -63,6 +64,39 @@ def test_whole_tables_of_gradients_change_the_same_rows(learner, toy, monkeypatc
     untold = parameters(**keys)
     for name in ("user_embedding.weight", "item_embedding.weight"):
         assert torch.equal(told[name], untold[name])
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("require_pow", [False, True])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"sampler": "dns"},
+        {"sampler": "dns_mn", "dns_m": 2, "candidate_num": 5},
+        {"sampler": "softmax"},
+    ],
+    ids=lambda keys: keys["sampler"],
+)
+def test_without_propagation_gradients_are_those_of_rows(
+    keys, require_pow, learner, toy, monkeypatch
+):
+    keys = {"candidate_num": 3, **keys, "require_pow": require_pow, "reg_weight": 0.3}
+    keys |= {**toy, "model": "LightGCN", "n_layers": 0, "learner": learner, "train_batch_size": 8}
+    seen = []
+    touched_rows = LightGCNAdapter.touched_rows
+
+    def watched(self):
+        found = touched_rows(self)
+        seen.append(bool(found))
+        return found
+
+    monkeypatch.setattr(LightGCNAdapter, "touched_rows", watched)
+    told = parameters(**keys, epochs=2)
+    assert any(seen)
+    monkeypatch.setattr(LightGCNAdapter, "_by_rows", lambda *_: False)
+    untold = parameters(**keys, epochs=2)
+    for name in ("user_embedding.weight", "item_embedding.weight"):
+        torch.testing.assert_close(told[name], untold[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
