@@ -136,6 +136,7 @@ def run(
         logger.info(frame.write(config.data_root))
     data = create_dataset(config)
     logger.info(data)
+    logger.info(f"split: {config['data_split']}")
     loaders = data_preparation(config, data)
     return train_and_test(
         config, loaders, saved, resume, callbacks=callbacks, report=report, dataset=data

@@ -181,6 +181,12 @@ TABLE = (
     Key("MODEL_TYPE", derived=True, instead="follows from model"),
     Key("MODEL_INPUT_TYPE", derived=True, instead="follows from model"),
     Key("eval_type", derived=True, instead="follows from metrics"),
+    Key(
+        "data_split",
+        derived=True,
+        names_runs=False,
+        instead="follows from the data set's files, which convert --split makes, or from eval_args",
+    ),
     Key("device", derived=True, instead="set use_gpu=False for the CPU, or gpu_id, instead"),
     Key("single_spec", derived=True, instead="a run is one process; leave it out"),
     Key("local_rank", derived=True, instead="a run is one process; leave it out"),
