@@ -139,6 +139,7 @@ TABLE = (
     Key("topk", PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)], names_runs=False),
     Key("valid_metric", Text, names_runs=False),
     Key("metric_decimal_place", DecimalPlace, names_runs=False),
+    Key("user_metrics", bool, names_runs=False),
     Key("eval_step", NonNegativeInt, names_runs=False),
     Key("stopping_step", NonNegativeInt, resumable=True, searchable=True, names_runs=False),
     Key("eval_batch_size", BatchSize, resumable=True, names_runs=False),

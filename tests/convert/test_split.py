@@ -147,7 +147,9 @@ def test_a_ready_split_of_others_is_ready():
     assert Config(dataset="mine")["data_split"] == "ready"
     for text in ("split: 5", "split: [a]", 'split: "a\\nb"', "{}"):
         path.write_text(text)
-        with pytest.raises(UserError, match="mine.split.yaml: must hold split, one line of text"):
+        with pytest.raises(
+            UserError, match=r"mine\.split\.yaml: must hold split, one line of text"
+        ):
             Config(dataset="mine")
 
 

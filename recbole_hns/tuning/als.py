@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from implicit.als import AlternatingLeastSquares
 from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class ALS(GeneralRecommender):
         config: the config, with ``factors``, ``alpha``, ``regularization`` and ``iterations``.
         dataset: the training part.
     """
+
+    input_type: ClassVar[InputType] = InputType.POINTWISE
+    type: ClassVar[ModelType] = ModelType.TRADITIONAL
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -44,3 +48,11 @@ class ALS(GeneralRecommender):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the users of a batch, ``[users, items]``."""
         return self.user[interaction[self.USER_ID]] @ self.item.T
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Scores of pairs, ``[pairs]``."""
+        return (self.user[interaction[self.USER_ID]] * self.item[interaction[self.ITEM_ID]]).sum(1)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Nothing is left to learn from a batch."""
+        return self.unused.sum()
