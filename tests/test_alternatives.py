@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import selection
 import torch
-
 from conftest import QUIET
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender

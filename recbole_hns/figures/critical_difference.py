@@ -12,7 +12,8 @@ from recbole_hns.figures import names
 from recbole_hns.figures.style import COLORS, explain, plain, styled
 
 #: Of the bars that join rows.
-BAR = {"color": COLORS[1], "marker": "", "linewidth": 2}
+WIDTH = 2
+BAR = {"color": COLORS[1], "marker": "", "linewidth": WIDTH}
 
 
 @styled

@@ -83,7 +83,7 @@ class Baseline:
 #: By name, in the order in which they are told.
 BASELINES = {
     "Pop": Baseline(),
-    "ItemKNN": Baseline({"knn_method": ["item"], "k": [20, 50, 100, 200], "shrink": [0.0, 10.0]}),
+    "ItemKNN": Baseline({"knn_method": ["item"], "k": [50, 100, 200], "shrink": [0.0, 10.0]}),
     "EASE": Baseline({"reg_weight": [50.0, 100.0, 250.0, 500.0, 1000.0]}),
     "ALS": Baseline(
         {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, friedmanchisquare, wilcoxon
+from scipy.stats import bootstrap, friedmanchisquare, rankdata, wilcoxon
 
 from recbole_hns.evaluation.user_metrics import SUFFIX
 from recbole_hns.tuning.statistics import holm, is_smaller
@@ -151,11 +151,13 @@ def signed_ranks(differences: NDArray[np.float64]) -> tuple[float, float]:
     found = differences[differences != 0]
     if not len(found):
         return 1.0, 0.0
-    p_value = float(wilcoxon(found).pvalue)
-    # the statistic of the one-sided test is the sum of the positive ranks
-    positive = float(wilcoxon(found, alternative="greater").statistic)
+    sizes = np.abs(found)
+    # with ties SciPy would go through all signs of a few users, which takes seconds a pair
+    exact = len(found) <= 50 and len(np.unique(sizes)) == len(sizes)
+    p_value = float(wilcoxon(found, method="exact" if exact else "approx").pvalue)
+    positive = rankdata(sizes)[found > 0].sum()
     ranks = len(found) * (len(found) + 1) / 2
-    return p_value, 2 * positive / ranks - 1
+    return p_value, float(2 * positive / ranks - 1)
 
 
 def ranked(metric: str, values: pd.DataFrame) -> Ranked:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -29,6 +29,7 @@ SECONDS = pd.Series({"a": 2.0, "b": 3.0, "dns_mn": 60.24, "rns": 7.0, "ahns": 8.
 FINE = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)
 
 
+@settings(max_examples=20)
 @given(st.lists(FINE, min_size=2, max_size=4))
 def test_statistics_are_those_of_scipy(rows):
     values = {f"s{i}": row for i, row in enumerate(rows)}
@@ -47,6 +48,20 @@ def test_statistics_are_those_of_scipy(rows):
         if np.ptp(np.subtract(values[best], values[name])) > 1e-6:
             expected = stats.ttest_rel(values[best], values[name]).pvalue
             assert table.loc[name, "p_value"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_correction_is_holms_for_all_pairs():
+    values = {"a": [0.5, 0.6, 0.8, 0.9], "b": [0.3, 0.5, 0.5, 0.7], "c": [0.1, 0.5, 0.2, 0.3]}
+    table = compared(runs(values)).set_index("sampler")
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    raw = {pair: stats.ttest_rel(*(values[name] for name in pair)).pvalue for pair in pairs}
+    least, expected = 0.0, {}
+    for place, pair in enumerate(sorted(raw, key=raw.get)):
+        least = expected[pair] = max(least, min(1.0, (3 - place) * raw[pair]))
+    assert table["p_holm"].isna().tolist() == [True, False, False]
+    for name in "bc":
+        assert table.loc[name, "p_value"] == pytest.approx(raw["a", name])
+        assert table.loc[name, "p_holm"] == pytest.approx(expected["a", name])
 
 
 def test_pairs_are_of_the_seeds_that_both_have():
@@ -79,6 +94,7 @@ def test_too_little_for_a_number_gives_none():
     assert "| a | **0.2000** | 2.0 |" in shown
     assert "| improvement, % | +100.00 |  |" in shown
     assert "| p-value | - |  |" in shown
+    assert "| p-value, Holm | - |  |" in shown
 
 
 @pytest.fixture
