@@ -112,7 +112,7 @@ def baseline_names(text: str) -> list[str]:
         if names.count(name) > 1:
             raise UserError.of("baselines", text, f"{name} is there twice")
         package = BASELINES[name].package
-        if package is not None and importlib.util.find_spec(package) is None:
+        if package is not None and not importlib.util.find_spec(package):
             allowed = f"needs {package}: pip install 'recbole-hns[baselines]'"
             raise UserError.of("baselines", name, allowed)
     return names

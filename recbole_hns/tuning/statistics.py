@@ -82,13 +82,11 @@ def is_smaller(metric: str) -> bool:
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-values corrected by Holm's method; missing ones stay missing, and count as no test."""
-    # a second to import
-    from statsmodels.stats.multitest import multipletests
-
+    # SciPy has none, and statsmodels' collects garbage in every call, which takes 0.3 s here
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    left = np.arange(len(order), 0, -1)
     corrected = np.full(len(p_values), np.nan)
-    tested = ~np.isnan(p_values)
-    if tested.any():
-        corrected[tested] = multipletests(p_values[tested], method="holm")[1]
+    corrected[order] = np.minimum(np.maximum.accumulate(left * p_values[order]), 1)
     return corrected
 
 

@@ -73,7 +73,7 @@ def ranking(result, user):
 
 
 def test_no_file_is_left_unasked_or_of_values(toy, caplog):
-    result = recbole_hns.run(sampler="rns", config_dict={**toy, **KEYS})
+    result = recbole_hns.run(sampler="rns", config_dict={**toy, **KEYS, "valid_metric": "MRR@5"})
     assert not list(result.result_file.parent.glob("*.parquet"))
     given = {**toy, **KEYS, "metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage@5"}
     result = recbole_hns.run(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -29,7 +29,6 @@ SECONDS = pd.Series({"a": 2.0, "b": 3.0, "dns_mn": 60.24, "rns": 7.0, "ahns": 8.
 FINE = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)
 
 
-@settings(max_examples=20)
 @given(st.lists(FINE, min_size=2, max_size=4))
 def test_statistics_are_those_of_scipy(rows):
     values = {f"s{i}": row for i, row in enumerate(rows)}
