@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import scikit_posthocs
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from recbole_hns.figures.style import COLORS, explain, plain, styled
 
 #: Of the bars that join rows.
 WIDTH = 2
-BAR = {"color": COLORS[1], "marker": "", "linewidth": WIDTH}
+BAR: dict[str, Any] = {"color": COLORS[1], "marker": "", "linewidth": WIDTH}
 
 
 @styled

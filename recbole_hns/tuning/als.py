@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
 
 
+#: Those of implicit that a config has.
+HYPERPARAMETERS = ("factors", "alpha", "regularization", "iterations")
+
+
 class ALS(GeneralRecommender):
     """Matrix factorisation by alternating least squares, fitted when it is made.
 
     As RecBole's EASE, it has no epochs.
 
     Args:
-        config: the config, with ``factors``, ``alpha``, ``regularization`` and ``iterations``.
+        config: the config, with :data:`HYPERPARAMETERS`.
         dataset: the training part.
     """
 
@@ -34,10 +38,7 @@ class ALS(GeneralRecommender):
         # RecBole's trainer makes an optimizer, which needs a parameter
         self.unused = nn.Parameter(torch.zeros(1))
         als = AlternatingLeastSquares(
-            factors=config["factors"],
-            alpha=config["alpha"],
-            regularization=config["regularization"],
-            iterations=config["iterations"],
+            **{key: config[key] for key in HYPERPARAMETERS},
             use_gpu=False,
             num_threads=1,
             random_state=config["seed"],
