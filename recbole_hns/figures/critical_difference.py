@@ -55,6 +55,7 @@ def draw(
     panel.grid(visible=False)
     panel.set_title(plain(f"Mean rank in {names.metric(metric)} over {users:,} users"), fontsize=9)
     bar = Line2D([], [], **BAR, label=f"not distinguished (Wilcoxon, Holm, {level:g})")
-    notes = [Patch(visible=False, label=f"Friedman's test of all: p = {friedman:.2g}")]
+    told = f"p = {friedman:.2g}" if friedman else "p < 1e-300"
+    notes = [Patch(visible=False, label=f"Friedman's test of all: {told}")]
     explain(figure, [bar], notes if friedman is not None else [])
     return figure
