@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from recbole.model.general_recommender import EASE
 from recbole.trainer import Trainer
@@ -21,13 +20,10 @@ from recbole_hns.data import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.protocol import PAPER_NOTE
 from recbole_hns.results import versions
+from recbole_hns.tuning.baselines import check_memory
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
-
-#: Bytes of EASE at its peak for each pair of items, as measured on 3,706 and 10,429 items: NumPy
-#: inverts the single-precision matrix in double precision, with copies.
-EASE_BYTES = 36
 
 
 def select(values: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,18 +116,12 @@ def _model_class(name: str, dataset: Dataset) -> type:
     """
     if name == "als":
         try:
-            from als import ALS
+            from recbole_hns.tuning.als import ALS
         except ModuleNotFoundError:
             allowed = 'needs implicit: pip install -e ".[experiments]"'
             raise UserError.of("model", name, allowed) from None
         return ALS
-    needed, free = EASE_BYTES * dataset.item_num**2, psutil.virtual_memory().available
-    if needed > free:
-        allowed = (
-            f"EASE inverts a dense matrix of {dataset.item_num} x {dataset.item_num} items, "
-            f"which takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
-        )
-        raise UserError.of("dataset", dataset.dataset_name, allowed)
+    check_memory(dataset.item_num, dataset.dataset_name)
     return EASE
 
 

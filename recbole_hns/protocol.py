@@ -6,6 +6,9 @@ from typing import Literal
 
 Protocol = Literal["valid", "paper", "all"]
 
+#: Ends the name of the file beside a ready split's that says how it was made.
+SPLIT_SUFFIX = ".split.yaml"
+
 PAPER_NOTE = (
     "protocol paper: the epoch is selected on the test part; "
     "for comparison with published figures only"

@@ -20,6 +20,7 @@ from recbole_hns.convert.dataset import FrameDataset
 from recbole_hns.convert.frames import is_frame
 from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
+from recbole_hns.evaluation.user_metrics import UserEvaluator, write_user_metrics
 from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
 from recbole_hns.protocol import Protocol, protocol_note
@@ -136,6 +137,7 @@ def run(
         logger.info(frame.write(config.data_root))
     data = create_dataset(config)
     logger.info(data)
+    logger.info(f"split: {config['data_split']}")
     loaders = data_preparation(config, data)
     return train_and_test(
         config, loaders, saved, resume, callbacks=callbacks, report=report, dataset=data
@@ -192,10 +194,14 @@ def train_and_test(
                 how = f"--resume={shlex.quote(file)} goes on after the last completed epoch"
                 raise KeyboardInterrupt(f"interrupted; {how}") from None
             test_result = None
+            by_user = UserEvaluator(config) if config["user_metrics"] and saved else None
             if test_data is not None:
+                trainer.evaluator = by_user or trainer.evaluator
                 test_result = trainer.evaluate(
                     test_data, load_best_model=saved, show_progress=shows
                 )
+                if by_user is not None:
+                    write_user_metrics(trainer.record.path, by_user, test_data, config)
                 trainer.write_test_result(test_result)
 
     if test_result is not None:

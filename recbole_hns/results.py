@@ -70,6 +70,8 @@ class Run(BaseModel):
         best_epoch: the number of epochs after which validation was best; 0 before the first
             evaluation.
         test_result: the test metrics, with which a run ends.
+        tried: of a baseline, whose name stands in place of the sampler's, every setting with its
+            validation ``score`` and the ``seconds`` of its fit.
         epochs: at least one.
     """
 
@@ -89,6 +91,7 @@ class Run(BaseModel):
     best_valid_score: FiniteFloat | None = None
     best_valid_result: Metrics | None = None
     test_result: Metrics | None = None
+    tried: list[dict[str, Any]] | None = None
     epochs: list[Epoch] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -112,8 +115,8 @@ class RunRecord:
     Attributes:
         path: the file.
         epochs: one dictionary an epoch, with the keys of :class:`Epoch`.
-        results: ``best_epoch``, ``best_valid_score``, ``best_valid_result`` and ``test_result``, as
-            far as known.
+        results: ``best_epoch``, ``best_valid_score``, ``best_valid_result``, ``test_result`` and
+            ``tried``, as far as known.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:

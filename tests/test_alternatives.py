@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import selection
 import torch
-from als import ALS
 from conftest import QUIET
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_hns.config import Config
 from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.tuning import baselines
+from recbole_hns.tuning.als import ALS
 
 USERS, ITEMS = 25, 60
 PARTS = ("train", "valid", "test")
@@ -200,15 +201,15 @@ def test_mistakes(arguments, message, split, capsys):
 
 
 def test_ease_that_does_not_fit_is_not_tried(split, given, monkeypatch, capsys):
-    free = selection.EASE_BYTES * (ITEMS + 1) ** 2 - 1
-    monkeypatch.setattr(selection.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    free = baselines.EASE_BYTES * (ITEMS + 1) ** 2 - 1
+    monkeypatch.setattr(baselines.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     assert alternatives.main(["--dataset=split", "--model=ease"]) == 2
     assert "dataset=split: EASE inverts a dense matrix of 61 x 61" in capsys.readouterr().err
     assert not given
 
 
 def test_als_needs_implicit(split, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "als")
+    monkeypatch.delitem(sys.modules, "recbole_hns.tuning.als")
     monkeypatch.setitem(sys.modules, "implicit.als", None)
     assert alternatives.main(["--dataset=split"]) == 2
     assert "model=als: needs implicit: pip install" in capsys.readouterr().err

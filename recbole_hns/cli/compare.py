@@ -19,6 +19,10 @@ OPTIONS = options(
         PositiveInt,
         Field(SEEDS, description="runs of each, from the config's seed upwards"),
     ),
+    baselines=(
+        str,
+        Field("", description="models to compare with, of Pop, ItemKNN, EASE and ALS"),
+    ),
     settings=(
         str,
         Field("", description="YAML files of one sampler each, such as best.yaml of a sweep"),
@@ -41,6 +45,10 @@ by spaces or commas. A file of --settings names its sampler. --KEY=VALUE is any 
 the samplers' or the losses', for all that have it; so is --config_files="A B", YAML files. A spec
 goes over --KEY=VALUE, that over --settings, that over --config_files. A sampler may be there
 several times with other settings, such as --samplers="all:loss=softmax all:loss=psl,loss_tau=0.05".
+
+--baselines="Pop,ItemKNN,EASE,ALS" adds rows of models that are fitted, not trained: RecBole's, and
+ALS of the package implicit, an extra. Each has the setting of its small grid that is best in
+validation, on the same split and by the same evaluation.
 """
 
 
@@ -51,7 +59,7 @@ def run(given: Given) -> int:
     refuse_misspelt(keys, OPTIONS | RESOURCES)
     if values["resume"]:
         # what the comparison was started with, not the defaults
-        values.update(dict.fromkeys({"samplers", "seeds"} - given.named))
+        values.update(dict.fromkeys({"samplers", "seeds", "baselines"} - given.named))
     elif not settings:
         check_early(files, keys, parse_specs("samplers", values["samplers"]))
 
@@ -76,6 +84,7 @@ COMMAND = Command(
     "compare",
     run,
     "[--model={model}] [--dataset={dataset}] [--samplers=A,B,C] [--seeds=5] "
+    '[--baselines="Pop,EASE"] '
     '[--settings="A.yaml B.yaml"] [--KEY=VALUE ...]'.format(**DEFAULTS),
     HELP,
     {"Options": OPTIONS, "What trials may use": RESOURCES},

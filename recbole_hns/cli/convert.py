@@ -55,9 +55,18 @@ Times are numbers, kept as they are, or dates with or without a time of day and 
 
 A split that is ready is kept, but for the part of the training part that becomes the validation
 part: a tenth of each user's interactions, rounded, or, of all but adjacency, rounded down to at
-least one, as IR-Benchmark has it. One file is split at random: a fifth of each user's interactions,
-rounded, is the test part. Of a pair that is there twice the first is kept, and it is no test pair
-if it was trained with. A user with one interaction has it in the training part.
+least one, as IR-Benchmark has it. One file is split by --split:
+
+\b
+  random      a fifth of each user's interactions, rounded, is the test part
+  temporal    the last fifth of all interactions is the test part, of those before the last tenth
+              the validation part; interactions of the same time stay together, in the later part
+  leave-last  the last interaction of each user is the test part, the one before the validation
+              part; of those of the same time the last one is that which is last in the file
+
+Of a pair that is there twice the first is kept, with the latter two the first in time, and it is
+no test pair if it was trained with. A user with one interaction has it in the training part, but
+with --split=temporal. The split is named in NAME.split.yaml, which runs repeat.
 """
 
 

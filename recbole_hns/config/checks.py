@@ -22,6 +22,7 @@ from recbole_hns.errors import UserError, did_you_mean
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.ops.row_optimizers import ROW_OPTIMIZERS
 from recbole_hns.parameters import Parameter
+from recbole_hns.protocol import SPLIT_SUFFIX
 
 #: Levels that RecBole's logger has; it takes any other for INFO.
 STATES = ("debug", "info", "warning", "error", "critical")
@@ -40,6 +41,9 @@ FILTERS = (
 
 #: What ``eval_args`` may hold.
 EVAL_ARGS = ("split", "order", "group_by", "mode")
+
+#: What RecBole has for those of the split that are not given.
+RECBOLES_SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}
 
 #: Keys of the evaluation and of what it decides.
 EVALUATION = (
@@ -351,6 +355,29 @@ def ready_split(dataset: str, values: Mapping[str, Any]) -> list[str] | None:
         )
         raise UserError.of("benchmark_filename", files, allowed)
     return files
+
+
+def split_told(dataset: str, values: Mapping[str, Any]) -> str:
+    """How the parts of a data set are told, in one line.
+
+    Raises:
+        UserError: if the file beside a ready split that says so says something else.
+    """
+    if values["benchmark_filename"] is None:
+        order = {"RO": "random order", "TO": "order of time"}
+        arguments = {**RECBOLES_SPLIT, **(values["eval_args"] or {})}
+        [(kind, parts)] = arguments["split"].items()
+        shares = ", ".join(map(str, parts)) if isinstance(parts, list) else parts
+        group = str(arguments["group_by"]).lower()
+        whose = "all interactions" if group == "none" else "each user's interactions"
+        return f"RecBole's {kind}, {order[arguments['order']]}, {shares} of {whose}"
+    path = os.path.join(values["data_path"], dataset, f"{dataset}{SPLIT_SUFFIX}")
+    if not os.path.isfile(path):
+        return "ready"
+    told = read_yaml(path, key="dataset").get("split")
+    if not isinstance(told, str) or not told.isprintable():
+        raise UserError.of("dataset", path, "must hold split, one line of text")
+    return told
 
 
 def _check_eval_args(eval_args: dict[str, Any]) -> None:

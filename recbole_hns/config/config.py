@@ -30,6 +30,7 @@ from recbole_hns.config.checks import (
     checked_rates,
     checked_valid_metric,
     ready_split,
+    split_told,
     without_effect_on_data,
 )
 from recbole_hns.config.keys import TABLE, key_of
@@ -161,6 +162,7 @@ class Config(RecBoleConfig):
         # a run can be resumed from another directory
         self.data_root = final["data_path"] = os.path.abspath(final["data_path"])
         final["benchmark_filename"] = ready_split(self.dataset, final)
+        final["data_split"] = split_told(self.dataset, final)
         self.default_eval_batch_size = "eval_batch_size" not in given
         self.parameters["Negative Sampling"] = [
             "sampler",

@@ -15,9 +15,11 @@ from recbole_hns.convert import COLUMN_OPTIONS, PARTS
 from recbole_hns.convert.atomic import write_parts
 from recbole_hns.convert.options import PARAMETERS
 from recbole_hns.convert.readers import read_adjacency, read_csv, read_jsonl, read_mat
-from recbole_hns.convert.split import split
+from recbole_hns.convert.split import TEST_SHARE, How
+from recbole_hns.convert.split import split as split_parts
 from recbole_hns.errors import UserError
-from recbole_hns.files import new_directory
+from recbole_hns.files import new_directory, write_yaml
+from recbole_hns.protocol import SPLIT_SUFFIX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,6 +81,7 @@ def convert(
     rating_column: str | None = None,
     time_column: str | None = None,
     min_rating: float | None = None,
+    split: How = "random",
     validation: float | None = None,
     seed: int = 2020,
 ) -> Conversion:
@@ -86,7 +89,7 @@ def convert(
 
     Args:
         input: a pandas or Polars ``DataFrame``, a pyarrow ``Table``, what else gives Arrow a
-            stream, or the path of a file; split at random.
+            stream, or the path of a file; split by ``split``.
         output: new directory for the files, such as ``dataset/mine``; its name is the data set's.
         train: training part of a ready split, in place of ``input``.
         valid: its validation part, where there is one.
@@ -98,15 +101,19 @@ def convert(
         rating_column: that of ratings.
         time_column: that of times: numbers, dates, timestamps or ISO 8601 text.
         min_rating: interactions with a lower rating are left out.
-        validation: fraction of each user's training part that becomes the validation part; default
-            0.1, unless ``valid`` is given.
-        seed: of the split.
+        split: how ``input`` is split: ``random``, a fifth of each user's interactions is the test
+            part; ``temporal``, the last fifth of all by time; ``leave-last``, the last interaction
+            of each user, the one before being the validation part. The latter two need times.
+        validation: fraction of each user's training part, of ``temporal`` of all of it, that
+            becomes the validation part; default 0.1, unless ``valid`` is given. With
+            ``leave-last``, 0 leaves the validation part out.
+        seed: of a random split.
 
     Raises:
         UserError: for what cannot be read or a value that is not allowed; nothing is written then.
     """
     values = dict(locals())
-    for key in (*COLUMN_OPTIONS.values(), "min_rating", "seed"):
+    for key in (*COLUMN_OPTIONS.values(), "min_rating", "split", "seed"):
         values[key] = PARAMETERS[key].check(values[key])
     if valid is not None and validation is not None:
         allowed = f"leave it out; the validation part is valid={_shown(valid)}"
@@ -116,6 +123,7 @@ def convert(
     sources = {key: values[key] for key in ("input", *PARTS) if values[key] is not None}
     values["format"] = _format(format, sources)
     _check_given(values)
+    _check_split(values, validation is not None)
     if Path(values["output"]).name == "ml-100k":
         allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
         raise UserError.of("output", values["output"], allowed)
@@ -124,12 +132,20 @@ def convert(
     with new_directory("output", target) as folder:
         interactions = _read(values["format"], sources, values)
         low = _drop_low(interactions, values["min_rating"])
+        if split != "random":
+            _check_times(interactions, values)
+            # of a pair that is there twice the first in time is kept
+            interactions.sort_by_time()
         repeats = interactions.drop_repeats()
         # IR-Benchmark's protocol, for splits in its format
         at_least_one = values["format"] != "adjacency" and values["train"] is not None
-        part = split(interactions, values["validation"], values["seed"], at_least_one)
+        part = split_parts(
+            interactions, values["validation"], values["seed"], at_least_one, values["split"]
+        )
         _check_parts(part, values)
         paths = write_parts(interactions, part, folder, folder.name)
+        told = _split_told(values, at_least_one)
+        write_yaml({"split": told}, folder / f"{folder.name}{SPLIT_SUFFIX}")
     notes = column_notes(interactions)
     if low:
         notes.append(f"interactions with a rating below {min_rating:g} left out: {low:,}")
@@ -139,6 +155,7 @@ def convert(
         only = len(np.setdiff1d(codes[part > 0], codes[part == 0]))
         if only:
             notes.append(f"{what} without a training interaction: {only:,}")
+    notes.append(f"split: {told}")
     notes.append(f"files in {target}: {', '.join(path.name for path in paths)}")
     return Conversion(Path(target), _counts(interactions, part), tuple(notes))
 
@@ -218,6 +235,50 @@ def _check_given(values: Mapping[str, Any]) -> None:
             raise UserError.of(key, values[key], f"is for format={columns}")
 
 
+def _check_split(values: Mapping[str, Any], validated: bool) -> None:
+    """See that the way to split has a meaning with the sources and ``validation``.
+
+    Args:
+        values: all that was given or is the default.
+        validated: whether ``validation`` was given.
+    """
+    how = values["split"]
+    if how == "random":
+        return
+    if values["train"] is not None:
+        raise UserError.of("split", how, "is of --input; a split that is ready is kept")
+    if values["format"] == "mat":
+        raise UserError.of("split", how, "needs times, and format=mat has none")
+    if how == "leave-last" and validated and values["validation"]:
+        allowed = "with split=leave-last it is one interaction of each user; leave it out, or 0"
+        raise UserError.of("validation", values["validation"], allowed)
+
+
+def _check_times(interactions: Interactions, values: Mapping[str, Any]) -> None:
+    if "timestamp" not in interactions.fields:
+        allowed = "needs times; name their column with --time_column=NAME"
+        raise UserError.of("split", values["split"], allowed)
+
+
+def _split_told(values: Mapping[str, Any], at_least_one: bool) -> str:
+    """How the parts came to be, for whoever reads the data or what was made with it."""
+    given = values["validation"] > 0
+    test, share = (f"{100 * part:g}%" for part in (TEST_SHARE, values["validation"]))
+    if values["split"] == "temporal":
+        told = f"temporal, the last {test} of all interactions by time are the test part"
+        return told + f", the last {share} before them the validation part" * given
+    if values["split"] == "leave-last":
+        told = "leave-last, the last interaction of each user is the test part"
+        return told + ", the one before it the validation part" * given
+    told = f"random, {test} of each user's interactions are the test part"
+    if values["train"] is not None:
+        told = "ready"
+    if given:
+        least = ", at least one," if at_least_one else ""
+        told += f", {share} of each user's others{least} the validation part"
+    return told + f", seed {values['seed']}" * (given or values["train"] is None)
+
+
 def _read(format_: str, sources: Mapping[str, Any], values: Mapping[str, Any]) -> Interactions:
     names = {field: values[option] for field, option in COLUMN_OPTIONS.items()}
     if format_ == "frame":
@@ -255,11 +316,17 @@ def _check_parts(part: NDArray[np.int8], values: Mapping[str, Any]) -> None:
             if name == "test" and values["valid"] is not None:
                 new += " or validated by"
             raise UserError.of(name, _shown(values[name]), f"has no pair{low}{new}")
+    if values["split"] == "temporal" and not (part == PARTS.index("train")).any():
+        allowed = "the times leave no training part; too many interactions are of the same time"
+        raise UserError.of("split", values["split"], allowed)
     if not (part == PARTS.index("test")).any():
-        allowed = "no user has the 3 interactions of which one would be the test part"
-        raise UserError.of("input", _shown(values["input"]), allowed)
+        few = {"random": "no user has the 3", "leave-last": "no user has the 2"}
+        allowed = f"{few.get(values['split'], 'there are not the 3')} interactions of which one "
+        raise UserError.of("input", _shown(values["input"]), f"{allowed}would be the test part")
     if values["validation"] and not (part == PARTS.index("valid")).any():
-        allowed = "no user has so many interactions that one would be the validation part"
+        few = {"temporal": "there are not so many interactions that one"}
+        allowed = few.get(values["split"], "no user has so many interactions that one")
+        allowed += " would be the validation part"
         raise UserError.of("validation", values["validation"], allowed)
 
 

@@ -66,13 +66,17 @@ class Interactions:
         self._keep(high)
         return len(high) - len(self)
 
-    def _keep(self, mask: NDArray[np.bool_]) -> None:
+    def sort_by_time(self) -> None:
+        """Order the interactions by time; those of the same time stay in their order."""
+        self._keep(np.argsort(self.fields["timestamp"], kind="stable"))
+
+    def _keep(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> None:
         # one array after the other, so that no more than one is there twice
-        self.user, self.item = self.user[mask], self.item[mask]
+        self.user, self.item = self.user[rows], self.item[rows]
         for name in self.fields:
-            self.fields[name] = self.fields[name][mask]
+            self.fields[name] = self.fields[name][rows]
         if self.part is not None:
-            self.part = self.part[mask]
+            self.part = self.part[rows]
 
 
 def parts(sizes: Mapping[str, int]) -> NDArray[np.int8] | None:

@@ -1,6 +1,6 @@
 """What a conversion can be told beside its sources, as options and as arguments in Python."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -18,6 +18,14 @@ _DECLARED: dict[str, tuple[Any, Any]] = {
         Annotated[float, Field(allow_inf_nan=False)] | None,
         Field(None, description="interactions with a lower rating are left out"),
     ),
+    "split": (
+        Literal["random", "temporal", "leave-last"],
+        Field(
+            "random",
+            description="what tells the parts of one file: draws, the same time for all users, or "
+            "the order of each user's interactions",
+        ),
+    ),
     "validation": (
         float,
         Field(
@@ -25,10 +33,11 @@ _DECLARED: dict[str, tuple[Any, Any]] = {
             ge=0,
             lt=1,
             description="fraction of each user's training part that becomes the validation part, "
-            "unless --valid is; 0 is none, for protocol=paper only",
+            "unless --valid is, with --split=temporal of all of it; 0 is none, for protocol=paper "
+            "only",
         ),
     ),
-    "seed": (NonNegativeInt, Field(2020, description="seed of the split")),
+    "seed": (NonNegativeInt, Field(2020, description="seed of a random split")),
 }
 
 #: By name.

@@ -84,6 +84,7 @@ def model_card(result: RunResult, index: bool) -> str:
         ("users", f"{users:,}"),
         ("items", f"{items:,}"),
         ("pairs of a user and a known item", f"{interactions:,}"),
+        ("split", config["data_split"]),
         ("of all pairs", f"{interactions / users / items:.3%}"),
         ("users without an interaction in the training part", f"{untrained:,}"),
     ]

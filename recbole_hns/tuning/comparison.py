@@ -7,12 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import pandas as pd
 from pydantic import PositiveInt
 
-from recbole_hns.config import DEFAULTS, given_keys
+from recbole_hns.config import DEFAULTS, Config, given_keys
 from recbole_hns.config.axes import chosen_loss, loss_keys, sampler_keys, set_by_sampler
 from recbole_hns.config.keys import KEYS
 from recbole_hns.config.specs import parse_specs, without_fixed
@@ -25,8 +27,16 @@ from recbole_hns.protocol import PAPER_NOTE
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning import SAMPLERS, SEEDS
+from recbole_hns.tuning.baselines import BASELINES, baseline_names
 from recbole_hns.tuning.cluster import Resources, ray_session
-from recbole_hns.tuning.comparison_page import LEVEL, TIED, latex, markdown
+from recbole_hns.tuning.comparison_page import (
+    LEVEL,
+    TIED,
+    latex,
+    markdown,
+    users_latex,
+    users_markdown,
+)
 from recbole_hns.tuning.record import (
     Record,
     check_trust,
@@ -44,8 +54,9 @@ from recbole_hns.tuning.table import TrialTable
 from recbole_hns.tuning.trial import Job
 
 if TYPE_CHECKING:
-    import pandas as pd
     from ray.tune import ResultGrid
+
+    from recbole_hns.tuning.user_statistics import Ranked
 
 #: The runs' table, written as they end.
 RUNS = "runs.csv"
@@ -54,7 +65,7 @@ RUNS = "runs.csv"
 RECORD = "comparison.yaml"
 
 #: There, too: what only a comparison leaves.
-RESULTS = (RUNS, "table.*", "runs/*.json")
+RESULTS = (RUNS, "table.*", "users.csv", "critical_difference.*", "runs/*.json")
 
 
 class ComparisonRecord(Record):
@@ -63,6 +74,7 @@ class ComparisonRecord(Record):
     Attributes:
         samplers: as :func:`compare` is given it.
         seeds: likewise.
+        baselines: likewise.
         settings: what the files of settings hold, by their paths.
         files: what the config files hold together.
         given: config keys over files.
@@ -70,6 +82,7 @@ class ComparisonRecord(Record):
 
     samplers: str
     seeds: PositiveInt
+    baselines: str = ""
     settings: dict[str, dict[str, Any]]
     files: dict[str, Any]
     given: dict[str, Any]
@@ -81,6 +94,7 @@ def compare(
     model: str | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    baselines: str | None = None,
     settings: Sequence[str | os.PathLike[str]] = (),
     output: str | os.PathLike[str] = "comparison",
     resources: Resources | None = None,
@@ -100,6 +114,8 @@ def compare(
         model: as in :func:`recbole_hns.run`.
         dataset: as there.
         config_file_list: as there.
+        baselines: names of :data:`~recbole_hns.tuning.baselines.BASELINES`, such as
+            ``Pop,ItemKNN,EASE,ALS``, which have rows beside the samplers'; default none.
         settings: YAML files of one sampler each, which they name, such as ``best.yaml`` of a sweep.
             Their keys of the sampler, the loss, the model and the training are for that sampler,
             over ``config_file_list``; the others, on which they have to agree, for all.
@@ -126,18 +142,19 @@ def compare(
     over_files = plain(given_keys(command_line=command_line, model=model, dataset=dataset))
     read = {os.fspath(file): plain(read_yaml(file, key="settings")) for file in settings}
     if resume:
-        asked = _recorded(path, samplers, seeds, read, {**in_files, **over_files})
+        asked = _recorded(path, samplers, seeds, baselines, read, {**in_files, **over_files})
     else:
         check_unused(output, path, *RESULTS)
         samplers = SAMPLERS if samplers is None else samplers
         asked = ComparisonRecord(
             samplers=samplers,
             seeds=SEEDS if seeds is None else seeds,
+            baselines=baselines or "",
             settings=read,
             files=in_files,
             given=over_files,
         )
-    job, rows = _planned(asked, folder, resources or Resources())
+    job, rows, once = _planned(asked, folder, resources or Resources())
     table = TrialTable(job.points, job.files, folder / RUNS)
     if resume:
         take_over(job, table)
@@ -146,11 +163,13 @@ def compare(
     from recbole_hns.tuning.trials import prepared, run_trials
 
     config, splits = prepared(job)
+    metric, told = config["valid_metric"].lower(), f"split {config['data_split']}"
     again = resuming("compare", output, job.resources, **_own_classes(asked))
 
     def write() -> str:
-        return _write(job, table.typed().assign(sampler=rows), folder)
+        return _write(job, table.typed().assign(sampler=rows), once, folder, told)
 
+    where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
     with ray_session(job.resources), locked(output, folder):
         writable_directory("output", str(folder / "runs"))
         if not resume:
@@ -159,21 +178,29 @@ def compare(
         try:
             results = run_trials(job, config, splits, table, again, after_each=write)
         except JobError:
-            print(write())
+            print("\n".join([write(), where]))
             raise
-    print(write())
+        page = [write(), _write_users(table.typed().assign(sampler=rows), once, folder, metric)]
+    print("\n".join([*filter(None, page), where]))
     if results.num_errors:
         print(f"to try again what failed: {again}")
     return results
 
 
-def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tuple[Job, list[str]]:
-    """The runs of a comparison, and what each one's row is headed by."""
+def _planned(
+    asked: ComparisonRecord, folder: Path, resources: Resources
+) -> tuple[Job, list[str], list[str]]:
+    """The runs of a comparison, what each one's row is headed by, and the rows of one run.
+
+    A baseline without draws has the same result with every seed where these have the same split; it
+    runs with the first one only.
+    """
     specs = _specs(asked.samplers)
     classes = {name: sampler_class(name) for name, _ in specs}
     in_files, over_files = asked.files, asked.given
     own, shared = _settings(asked.settings, classes, {**in_files, **over_files})
-    keys = {**DEFAULTS, **shared, **in_files, **over_files}
+    # for the tests over users
+    keys = {**DEFAULTS, "user_metrics": True, **shared, **in_files, **over_files}
     first = KEYS["seed"].check(keys.get("seed", 2020))
     points, files, losses, rows = [], [], [], []
     distinct = set()
@@ -224,13 +251,32 @@ def _planned(asked: ComparisonRecord, folder: Path, resources: Resources) -> tup
         for key, reason in job.config(point).unused_keys().items():
             if key in spec:
                 raise UserError.of(key, spec[key], reason)
-    return job, rows
+    names = baseline_names(asked.baselines)
+    if not names:
+        return job, rows, []
+    same = _is_one_split(job.config(job.points[0], use_gpu=False))
+    once = [name for name in names if same and asked.seeds > 1 and not BASELINES[name].draws]
+    for name in names:
+        if name in classes:
+            raise UserError.of("baselines", name, "is a sampler here; leave one of the two out")
+        for seed in range(first, first + (1 if name in once else asked.seeds)):
+            points.append({"sampler": name, "seed": seed})
+            files.append(folder / "runs" / f"{name}-{seed}.json")
+            rows.append(name)
+    return replace(job, points=plain(points), files=files), rows, once
+
+
+def _is_one_split(config: Config) -> bool:
+    """Whether data and evaluation are the same with every seed."""
+    drawn = config["benchmark_filename"] is None and config["eval_args"]["order"] == "RO"
+    return not drawn and set(config["eval_args"]["mode"].values()) == {"full"}
 
 
 def _recorded(
     path: Path,
     samplers: str | None,
     seeds: int | None,
+    baselines: str | None,
     settings: Mapping[str, Mapping[str, Any]],
     given: Mapping[str, Any],
 ) -> ComparisonRecord:
@@ -245,6 +291,9 @@ def _recorded(
         raise UserError.of("samplers", samplers, allowed)
     if seeds not in (None, record.seeds):
         raise UserError.of("seeds", seeds, f"the comparison was started with {record.seeds}")
+    if baselines is not None and baseline_names(baselines) != baseline_names(record.baselines):
+        allowed = f"the comparison was started with {record.baselines or 'none'}"
+        raise UserError.of("baselines", baselines, allowed)
     if settings and list(settings.values()) != list(record.settings.values()):
         where = " ".join(settings)
         raise UserError.of("settings", where, "the comparison was started with other settings")
@@ -329,8 +378,8 @@ def _write_text(text: str, file: IO[bytes]) -> None:
     file.write(text.encode())
 
 
-def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
-    """Write the tables; returns the page, with what failed."""
+def _write(job: Job, runs: pd.DataFrame, once: Sequence[str], folder: Path, told: str) -> str:
+    """Write the tables over seeds; returns the page, with what failed."""
     finished = runs[runs["status"] == "finished"]
     failed = [
         f"{run.sampler}, seed {run.seed}: {run.error}"
@@ -338,9 +387,9 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
     ]
     if not len(finished):
         return "\n".join(failed)
-    statistics = compared(finished)
+    statistics = compared(_for_every_seed(finished, once))
     seconds = finished.groupby("sampler")["train_seconds"].mean()
-    note = _note(job, sorted(runs["seed"].unique()))
+    note = _note(job, sorted(runs["seed"].unique()), once, told)
     if len(finished) < len(runs):
         note += f" {len(runs) - len(finished)} of {len(runs)} runs have not finished."
     content = {
@@ -350,11 +399,66 @@ def _write(job: Job, runs: pd.DataFrame, folder: Path) -> str:
     }
     for kind, text in content.items():
         replace_file(folder / f"table.{kind}", functools.partial(_write_text, text))
-    where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
-    return "\n".join([content["md"], *failed, where])
+    return "\n".join([content["md"], *failed])
 
 
-def _note(job: Job, seeds: Sequence[int]) -> str:
+def _for_every_seed(runs: pd.DataFrame, once: Sequence[str]) -> pd.DataFrame:
+    """``runs`` with those of the rows in ``once`` repeated for every seed of the others."""
+    single = runs["sampler"].isin(once)
+    seeds = pd.Series(sorted(runs.loc[~single, "seed"].unique()), name="seed")
+    repeated = runs[single].drop(columns="seed").merge(seeds, how="cross")
+    return pd.concat([runs[~single], repeated], ignore_index=True) if len(repeated) else runs
+
+
+def _write_users(runs: pd.DataFrame, once: Sequence[str], folder: Path, metric: str) -> str:
+    """Write tables and diagram over users, where their metrics were kept; returns the page."""
+    from recbole_hns.tuning.user_statistics import RESAMPLES, ranked, user_values, users_compared
+
+    finished = _for_every_seed(runs[runs["status"] == "finished"], once)
+    values = user_values(finished, folder)
+    pairs = users_compared(values)
+    if not len(pairs):
+        return ""
+    text = pairs.to_csv(index=False)
+    replace_file(folder / "users.csv", functools.partial(_write_text, text))
+    if metric not in values:
+        return ""
+    pairs = pairs[pairs["metric"] == metric]
+    users, first = int(pairs["users"].iloc[0]), pairs["first"].iloc[0]
+    note = (
+        f"{metric} over {users:,} users, each one's mean over the seeds: by how much the best mean "
+        f"is better, with the percentile interval of {RESAMPLES:,} bootstrap samples of the users; "
+        "p-value: of Wilcoxon's two-sided signed-rank test, and corrected by Holm's method for all "
+        f"{len(pairs)} pairs of rows; effect: matched-pairs rank-biserial correlation. {TIED}: "
+        f"such a test does not distinguish it from the best (corrected p-value of {LEVEL} or "
+        "more). users.csv has every pair and metric."
+    )
+    against = pairs[pairs["first"] == first]
+    page = users_markdown(against, note)
+    for kind, added in (("md", page), ("tex", users_latex(against, note))):
+        path = folder / f"table.{kind}"
+        content = f"{path.read_text()}\n{added}"
+        replace_file(path, functools.partial(_write_text, content))
+    _draw_ranks(ranked(metric, values[metric]), pairs, metric, folder)
+    return page
+
+
+def _draw_ranks(found: Ranked, pairs: pd.DataFrame, metric: str, folder: Path) -> None:
+    """Write the critical-difference diagram."""
+    # Matplotlib takes seconds to import
+    from recbole_hns.figures import critical_difference
+    from recbole_hns.figures.style import save
+
+    order = list(found.ranks.index)
+    square = pd.DataFrame(1.0, index=order, columns=order)
+    for pair in pairs.itertuples():
+        square.loc[pair.first, pair.second] = square.loc[pair.second, pair.first] = pair.p_holm
+    users = int(pairs["users"].iloc[0])
+    figure = critical_difference.draw(found.ranks, square, metric, LEVEL, users, found.p_value)
+    save(figure, folder, "critical_difference")
+
+
+def _note(job: Job, seeds: Sequence[int], once: Sequence[str], told: str) -> str:
     """What a table's numbers are of."""
     if len(seeds) == 1:
         numbers = (
@@ -365,13 +469,22 @@ def _note(job: Job, seeds: Sequence[int]) -> str:
         numbers = (
             f"mean and standard deviation of test metrics over {len(seeds)} runs a sampler, "
             f"seeds {seeds[0]} to {seeds[-1]}. Improvement: of the best mean over the second; "
-            "p-value: of the two-sided paired t-test between them. "
-            f"{TIED}: such a test does not distinguish it from the best (p-value of {LEVEL} or "
-            "more)."
+            "p-value: of the two-sided paired t-test between them over the seeds, and corrected by "
+            "Holm's method for all pairs of rows. "
+            f"{TIED}: such a test does not distinguish it from the best (corrected p-value of "
+            f"{LEVEL} or more)."
         )
     numbers += " Seconds: of training, without evaluation, a run's."
+    baselines = dict.fromkeys(point["sampler"] for point in job.points if job.is_baseline(point))
+    if baselines:
+        numbers += (
+            f" {', '.join(baselines)}: fitted with every setting of a small grid, the best in "
+            "validation tested; their seconds are of its fit."
+        )
+    if once:
+        numbers += f" {', '.join(once)}: the same with every seed of this split, so run once."
     trained = job.keys["model"] + (f", loss {job.keys['loss']}," if job.keys.get("loss") else "")
-    note = f"{trained} on {job.keys['dataset']}: {numbers}"
+    note = f"{trained} on {job.keys['dataset']}, {told}: {numbers}"
     if job.keys.get("protocol") == "paper":
         note += f" {PAPER_NOTE[0].upper()}{PAPER_NOTE[1:]}."
     return note

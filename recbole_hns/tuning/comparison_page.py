@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-#: The level of the paired tests: a larger p-value does not distinguish a sampler from the best.
+#: Rows below those of the samplers.
+BELOW = 3
+
+#: The level of the tests: a larger corrected p-value does not distinguish a sampler from the best.
 LEVEL = 0.05
 
 #: The mark of such a sampler.
@@ -63,24 +66,56 @@ def latex(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
     """The table as a LaTeX ``tabular`` that needs the package booktabs; see :func:`markdown`."""
     header, *rows = [" & ".join(row) + r" \\" for row in _cells(statistics, seconds, LATEX)]
     columns = "l" + "r" * (statistics["metric"].nunique() + 1)
-    comparison = rows[-2:]
-    lines = [
-        f"% {note}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *rows[:-2],
-        r"\midrule",
-        *comparison,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    return _tabular(note, columns, header, rows[:-BELOW], rows[-BELOW:])
+
+
+def users_markdown(against: pd.DataFrame, note: str) -> str:
+    """The tests over users against the best as Markdown, with a note under them.
+
+    Args:
+        against: of one metric and its best row, as
+            :func:`recbole_hns.tuning.user_statistics.users_compared` has them.
+        note: what the numbers are of.
+    """
+    header, *rows = _user_cells(against, MARKDOWN)
+    ruler = [":--", *["--:"] * (len(header) - 1)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def users_latex(against: pd.DataFrame, note: str) -> str:
+    """The same as a LaTeX ``tabular``."""
+    header, *rows = [" & ".join(row) + r" \\" for row in _user_cells(against, LATEX)]
+    return _tabular(note, "lrrrrr", header, rows)
+
+
+def _tabular(note: str, columns: str, header: str, *groups: Sequence[str]) -> str:
+    ruled = [line for group in groups for line in (r"\midrule", *group)]
+    start = [f"% {note}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header]
+    return "\n".join([*start, *ruled, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _user_cells(against: pd.DataFrame, markup: Markup) -> list[list[str]]:
+    best = markup.text(str(against["first"].iloc[0]))
+    rows = [[f"{best} over", "difference", "95% interval", "p-value", "Holm", "effect"]]
+    rows[0] = [rows[0][0], *map(markup.text, rows[0][1:])]
+    for row in against.itertuples():
+        tied = markup.tied if row.p_holm >= LEVEL else ""
+        rows.append(
+            [
+                markup.text(str(row.second)),
+                f"{row.difference:+.4f}{tied}",
+                f"{row.low:+.4f} to {row.high:+.4f}",
+                f"{row.p_value:.2g}",
+                f"{row.p_holm:.2g}",
+                f"{row.effect:+.2f}",
+            ]
+        )
+    return rows
 
 
 def _cells(statistics: pd.DataFrame, seconds: pd.Series, markup: Markup) -> list[list[str]]:
-    """Header, one row a sampler, improvement and p-value."""
+    """Header, one row a sampler, and :data:`BELOW` rows of improvement and p-values."""
     metrics = list(statistics["metric"].unique())
     rows = [["sampler", *(markup.text(metric) for metric in metrics), "seconds"]]
     for sampler, own in statistics.groupby("sampler", sort=False):
@@ -91,6 +126,7 @@ def _cells(statistics: pd.DataFrame, seconds: pd.Series, markup: Markup) -> list
     improvement = _numbers(second["improvement_percent"], "{:+.2f}")
     rows.append([markup.text("improvement, %"), *improvement, ""])
     rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}"), ""])
+    rows.append(["p-value, Holm", *_numbers(second["p_holm"], "{:.2g}"), ""])
     return rows
 
 
@@ -101,7 +137,7 @@ def _value(cell: Any, markup: Markup) -> str:
     text = {1: markup.best, 2: markup.second}.get(cell.rank, "{}").format(text)
     if not math.isnan(cell.std):
         text += f"{markup.plus_minus}{cell.std:.4f}"
-    return text + (markup.tied if cell.p_value >= LEVEL else "")
+    return text + (markup.tied if cell.p_holm >= LEVEL else "")
 
 
 def _numbers(values: Sequence[float], form: str) -> list[str]:

@@ -164,8 +164,7 @@ def take_over(job: Job, table: TrialTable) -> None:
     for point, file in zip(job.points, job.files, strict=True):
         run = finished_result(file)
         if run is not None:
-            config = job.config(point, use_gpu=False)
-            _check_same(file, run.config, as_json(config.final_config_dict))
+            _check_same(file, run.config, as_json(job.recorded(point)))
             table.put(point, {**outcome(run), "finished": True}, None)
 
 

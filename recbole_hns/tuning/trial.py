@@ -20,6 +20,7 @@ from recbole_hns.quick_start import train_and_test
 from recbole_hns.results import Run, read_run
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.training.trainer import EpochEnd
+from recbole_hns.tuning.baselines import BASELINES, described, fit_and_test
 from recbole_hns.tuning.cluster import Resources
 
 
@@ -62,20 +63,34 @@ class Job:
         return cls(keys, samplers, losses, points, files, resources)
 
     def config(self, point: Mapping[str, Any], **more: Any) -> Config:
-        """The config of a trial.
+        """The config of a trial; of a baseline, that of a run on the same data.
 
         Raises:
             UserError: for a value that is not allowed.
         """
         values = {**self.keys, **point, **forced("trial"), **more}
-        loss = values.pop("loss", None)
+        name, loss = values.pop("sampler"), values.pop("loss", None)
+        if self.is_baseline(point):
+            name, loss = "rns", None
         return Config(
             values.pop("model"),
             values.pop("dataset"),
-            self.samplers[values.pop("sampler")],
+            self.samplers.get(name, name),
             config_dict=values,
             loss=None if loss is None else self.losses[loss],
         )
+
+    def is_baseline(self, point: Mapping[str, Any]) -> bool:
+        """Whether a trial is of a baseline, whose name stands in place of a sampler's."""
+        name = point.get("sampler")
+        return name in BASELINES and name not in self.samplers
+
+    def recorded(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The config that the result file of a trial has, but for what only its end tells."""
+        config = self.config(point, use_gpu=False)
+        if self.is_baseline(point):
+            return described(point["sampler"], config)
+        return config.final_config_dict
 
 
 def train_trial(point: dict[str, Any], job: Job, data: Mapping[int, Any]) -> None:
@@ -101,18 +116,23 @@ def train_trial(point: dict[str, Any], job: Job, data: Mapping[int, Any]) -> Non
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # Ray has set which GPUs are the trial's; RecBole would set the variable to its gpu_id
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus_per_trial else ""
+    if job.is_baseline(point):
+        gpus = ""  # NumPy fits it
     try:
         config = job.config(point, use_gpu=bool(gpus), gpu_id=gpus, checkpoint_dir=str(file.parent))
         split = ray.get(data[config["seed"]])
         for part in (split.train, split.valid, split.test):
             part.config = config
-        init_seed(config["seed"], config["reproducibility"])
-        train_and_test(
-            config,
-            data_loaders(config, split),
-            result_file=file,
-            callbacks=[_report_evaluation],
-        )
+        if job.is_baseline(point):
+            fit_and_test(point["sampler"], config, split, file, threads)
+        else:
+            init_seed(config["seed"], config["reproducibility"])
+            train_and_test(
+                config,
+                data_loaders(config, split),
+                result_file=file,
+                callbacks=[_report_evaluation],
+            )
     except Exception as error:
         # Ray's own account of it is a traceback through Ray
         report({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})

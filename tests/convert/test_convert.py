@@ -35,7 +35,8 @@ def part(name, dataset="new"):
 
 
 def everything():
-    return [row for path in Path("dataset/new").iterdir() for row in part(path.name.split(".")[1])]
+    paths = Path("dataset/new").glob("*.inter")
+    return [row for path in paths for row in part(path.name.split(".")[1])]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def seconds(day):
 
 def files(folder):
     """The names of the files of a data set and what they hold."""
-    return {path.name.split(".", 1)[1]: path.read_text() for path in Path(folder).iterdir()}
+    return {path.name.split(".", 1)[1]: path.read_text() for path in Path(folder).glob("*.inter")}
 
 
 def rows(folder):

@@ -146,3 +146,51 @@ def test_settings_files_have_to_agree_on_what_is_shared():
     Path("b.yaml").write_text("sampler: ahns\n")
     with pytest.raises(UserError, match="another file has settings of ahns"):
         compare("ahns dns", settings=["a.yaml", "b.yaml"])
+
+
+def test_baselines_stand_beside_samplers_and_users_are_compared(write_split):
+    keys = {**write_split("train", "valid", "test"), "epochs": 1, "metrics": ["MRR", "NDCG"]}
+    command = ["--samplers=rns,dns", "--seeds=2", "--baselines=Pop EASE", *arguments(keys)]
+    assert main(["compare", *command]) == 0
+    runs = pd.read_csv("comparison/runs.csv")
+    # a ready split is the same with every seed
+    assert list(runs["sampler"]) == ["rns", "rns", "dns", "dns", "Pop", "EASE"]
+    table = pd.read_csv("comparison/table.csv").set_index(["metric", "sampler"])
+    ndcg = table.loc["ndcg@5"]
+    assert list(ndcg.index) == ["rns", "dns", "Pop", "EASE"]
+    found = read_run("comparison/runs/EASE-2020.json")
+    assert ndcg.loc["EASE", "mean"] == found.test_result["ndcg@5"]
+    assert ndcg.loc["EASE", "std"] == 0
+    users = pd.read_csv("comparison/users.csv")
+    assert (users.groupby("metric").size() == 6).all()
+    assert set(users["users"]) == {9}
+    pair = users[(users["metric"] == "ndcg@5") & (users["first"] == "EASE")].iloc[0]
+    means = [
+        pd.concat(pd.read_parquet(path).set_index("user")["ndcg@5"] for path in paths)
+        .groupby(level=0)
+        .mean()
+        for paths in (
+            [f"comparison/runs/{name}-{seed}.users.parquet" for seed in seeds]
+            for name, seeds in (("EASE", [2020]), (pair["second"], own_seeds(pair["second"])))
+        )
+    ]
+    assert pair["difference"] == pytest.approx((means[0] - means[1]).mean())
+    page = Path("comparison/table.md").read_text()
+    assert "BPR on split, split ready: mean and standard deviation" in page
+    assert "Pop, EASE: fitted with every setting of a small grid" in page
+    assert "Pop, EASE: the same with every seed of this split, so run once." in page
+    assert "| p-value, Holm |" in page
+    assert "mrr@5 over 9 users" in page
+    assert Path("comparison/table.tex").read_text().count(r"\begin{tabular}") == 2
+    assert Path("comparison/critical_difference.pdf").exists()
+    files = [f"comparison/{name}" for name in runs["result_file"]]
+    assert main(["plot", *files, "--metric=NDCG@5"]) == 0
+    # what has finished is taken over, and the tables are the same
+    assert main(["compare", "--resume", *command]) == 0
+    assert Path("comparison/table.md").read_text() == page
+    with pytest.raises(UserError, match="baselines=ALS: the comparison was started with Pop EASE"):
+        compare(baselines="ALS", resume=True)
+
+
+def own_seeds(name):
+    return [2020] if name in ("Pop", "EASE") else [2020, 2021]

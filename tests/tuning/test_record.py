@@ -157,7 +157,7 @@ def test_a_class_that_the_user_names_too_is_imported(evil):
     sweep._recorded(Path("tune/sweep.yaml").absolute(), {"sampler": "evil:A"}, {}, None)
     put("comparison", with_class("samplers")[1])
     path = Path("comparison/comparison.yaml")
-    asked = comparison._recorded(path, "rns evil:A:x=1", None, {}, {})
+    asked = comparison._recorded(path, "rns evil:A:x=1", None, None, {}, {})
     assert asked.seeds == 2
 
 
@@ -184,10 +184,16 @@ def test_what_is_given_again_may_be_left_out():
     put("comparison", COMPARISON)
     path = Path("comparison/comparison.yaml")
     for given in (
-        (None, None, {}, {}),
-        ("rns,dns:candidate_num=5", 2, {"b": COMPARISON["settings"]["best.yaml"]}, {"epochs": 3}),
+        (None, None, None, {}, {}),
+        (
+            "rns,dns:candidate_num=5",
+            2,
+            None,
+            {"b": COMPARISON["settings"]["best.yaml"]},
+            {"epochs": 3},
+        ),
     ):
-        assert comparison._recorded(path, *given).model_dump() == COMPARISON
+        assert comparison._recorded(path, *given).model_dump() == {**COMPARISON, "baselines": ""}
     with pytest.raises(UserError, match="holds no comparison that could be resumed"):
         compare(output="elsewhere", resume=True)
 

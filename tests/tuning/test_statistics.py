@@ -49,6 +49,20 @@ def test_statistics_are_those_of_scipy(rows):
             assert table.loc[name, "p_value"] == pytest.approx(expected, nan_ok=True)
 
 
+def test_the_correction_is_holms_for_all_pairs():
+    values = {"a": [0.5, 0.6, 0.8, 0.9], "b": [0.3, 0.5, 0.5, 0.7], "c": [0.1, 0.5, 0.2, 0.3]}
+    table = compared(runs(values)).set_index("sampler")
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    raw = {pair: stats.ttest_rel(*(values[name] for name in pair)).pvalue for pair in pairs}
+    least, expected = 0.0, {}
+    for place, pair in enumerate(sorted(raw, key=raw.get)):
+        least = expected[pair] = max(least, min(1.0, (3 - place) * raw[pair]))
+    assert table["p_holm"].isna().tolist() == [True, False, False]
+    for name in "bc":
+        assert table.loc[name, "p_value"] == pytest.approx(raw["a", name])
+        assert table.loc[name, "p_holm"] == pytest.approx(expected["a", name])
+
+
 def test_pairs_are_of_the_seeds_that_both_have():
     values = {"a": [0.5, 0.7, 0.9, None], "b": [0.4, 0.5, None, 0.2]}
     table = compared(runs(values)).set_index("sampler")
@@ -79,6 +93,7 @@ def test_too_little_for_a_number_gives_none():
     assert "| a | **0.2000** | 2.0 |" in shown
     assert "| improvement, % | +100.00 |  |" in shown
     assert "| p-value | - |  |" in shown
+    assert "| p-value, Holm | - |  |" in shown
 
 
 @pytest.fixture
