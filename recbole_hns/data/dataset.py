@@ -35,7 +35,10 @@ class Dataset(RecBoleDataset):
 
     Attributes:
         times: of each interaction, ``[n]``, float64, as read; None without such a column.
+        eval_users: the key of that name where only the interactions of some users are left.
     """
+
+    eval_users: int | None = None
 
     times: NDArray[np.float64] | None = None
     time_field: str
