@@ -71,14 +71,14 @@ class Collector(RecBoleCollector):
             return
         users, items = scores_tensor.shape
         # a repeated interaction is one positive
-        ranked = isinstance(scores_tensor, TopItems)
-        device = (scores_tensor.items if ranked else scores_tensor).device
-        key = torch.unique((positive_u * items + positive_i).to(device))
+        scores = scores_tensor.items if isinstance(scores_tensor, TopItems) else scores_tensor
+        key = torch.unique((positive_u * items + positive_i).to(scores.device))
         user, item = key // items, key % items
-        if ranked:
-            top = scores_tensor.items
-        elif self._needed.need("rec.items") or self._needed.need("rec.topk"):
-            top = scores_tensor.topk(max(self.topk), dim=-1).indices
+        top = scores
+        if scores is scores_tensor and (
+            self._needed.need("rec.items") or self._needed.need("rec.topk")
+        ):
+            top = scores.topk(max(self.topk), dim=-1).indices
         if self._needed.need("rec.items"):
             self.data_struct.update_tensor("rec.items", top)
         if self._needed.need("rec.topk"):
@@ -88,7 +88,7 @@ class Collector(RecBoleCollector):
             self.data_struct.update_tensor("rec.topk", torch.cat([hit, count], dim=1))
         if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
-                ranks = Ranks.of(scores_tensor, user, item)
+                ranks = Ranks.of(scores, user, item)
             except ValueError:
                 self.data_struct.joined()  # nothing of this evaluation goes into another
                 raise

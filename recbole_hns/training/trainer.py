@@ -150,7 +150,7 @@ class HardNegativeTrainer(Trainer):
         self._loader_state: Tensor | None = None
         self._tokens: str | None = None
         self._ranking: Ranking | None = None
-        self._ranking_known = False
+        self._ranking_known = True
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         decay, reg_weight = self.weight_decay, self.config["reg_weight"]
@@ -454,7 +454,7 @@ class HardNegativeTrainer(Trainer):
         try:
             return super().evaluate(eval_data, load_best_model, model_file, show_progress)
         finally:
-            self._ranking = None
+            self._ranking, self._ranking_known = None, True
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:
         """As RecBole's, with the first K items in place of all scores where these will do."""
