@@ -165,7 +165,7 @@ def _read_plain(
     for column in columns:
         values = table.column(column)
         table = table.drop_columns([column])  # one after the other leaves memory
-        found[column] = _categories(values) if types[column] is str else values.to_numpy()
+        found[column] = _categories(values) if types[column] is str else _numbers(values)
         if found[column] is None:
             return None
     return pd.DataFrame(found, copy=False)
@@ -184,6 +184,12 @@ def _categories(values: pa.ChunkedArray) -> pd.Categorical | None:
         tokens = pa.concat_arrays([tokens[:empty], tokens[empty + 1 :]])
     index = pd.Index(tokens.to_numpy(zero_copy_only=False), dtype=object)
     return pd.Categorical.from_codes(codes, index)
+
+
+def _numbers(values: pa.ChunkedArray) -> np.ndarray | None:
+    """Numbers, NaN where one is missing; None where one may be too large, which pandas refuses."""
+    numbers = values.to_numpy()
+    return None if np.isinf(numbers).any() else numbers
 
 
 def concatenated(frames: list[pd.DataFrame], **how: Any) -> pd.DataFrame:
