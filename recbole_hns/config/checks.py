@@ -51,6 +51,7 @@ EVALUATION = (
     "topk",
     "valid_metric",
     "eval_step",
+    "eval_users",
     "stopping_step",
     "eval_batch_size",
     "eval_args",

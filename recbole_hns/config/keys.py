@@ -141,6 +141,7 @@ TABLE = (
     Key("metric_decimal_place", DecimalPlace, names_runs=False),
     Key("user_metrics", bool, names_runs=False),
     Key("eval_step", NonNegativeInt, names_runs=False),
+    Key("eval_users", PositiveInt, names_runs=False),
     Key("stopping_step", NonNegativeInt, resumable=True, searchable=True, names_runs=False),
     Key("eval_batch_size", BatchSize, resumable=True, names_runs=False),
     # where a run works and how it is watched

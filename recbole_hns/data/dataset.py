@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Iterator
 from logging import getLogger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
+from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset as RecBoleDataset
-from recbole.utils import FeatureSource
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_hns.data.headers import by_time, columns_to_load
-from recbole_hns.data.reading import reading
+from recbole_hns.data.reading import in_categories, reading
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +39,10 @@ class Dataset(RecBoleDataset):
 
     Attributes:
         times: of each interaction, ``[n]``, float64, as read; None without such a column.
+        eval_users: the key of that name where only the interactions of some users are left.
     """
+
+    eval_users: int | None = None
 
     times: NDArray[np.float64] | None = None
     time_field: str
@@ -58,6 +65,48 @@ class Dataset(RecBoleDataset):
         suffix = source.value if isinstance(source, FeatureSource) else source
         return None if load is None else load | self._added.get(suffix, set()), unload
 
+    def _filter_by_inter_num(self) -> None:
+        """As RecBole's, which counts tokens one by one, by numbers where they are in categories."""
+        fields = (self.uid_field, self.iid_field)
+        has_others = self.user_feat is not None or self.item_feat is not None
+        if has_others or not all(in_categories(self.inter_feat[field]) for field in fields):
+            super()._filter_by_inter_num()
+            return
+        intervals = [
+            self._parse_intervals_str(self.config[key])
+            for key in ("user_inter_num_interval", "item_inter_num_interval")
+        ]
+        columns = [self.inter_feat[field].array for field in fields]
+        kept = np.ones(len(self.inter_feat), dtype=bool)
+        while True:
+            dropped = np.zeros(len(kept), dtype=bool)
+            for column, interval in zip(columns, intervals, strict=True):
+                if interval is None:
+                    continue
+                codes = column.codes
+                count = np.bincount(codes[kept], minlength=len(column.categories))
+                dropped |= ~self._within_intervals(count, interval)[codes]
+            dropped &= kept
+            if not dropped.any():
+                break
+            kept &= ~dropped
+        if not kept.all():
+            self.inter_feat = self.inter_feat[kept]
+
+    def _concat_remaped_tokens(
+        self, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]
+    ) -> tuple[Any, NDArray[np.int64]]:
+        """As RecBole's, but without an object for each row where tokens are in categories."""
+        columns = [feat[field] for feat, field, _ in remap_list]
+        alone = all(kind == FeatureType.TOKEN for _, _, kind in remap_list)
+        if not alone or not any(map(in_categories, columns)):
+            return super()._concat_remaped_tokens(remap_list)
+        tokens = [
+            column.array if in_categories(column) else _categories_of(column) for column in columns
+        ]
+        joined = tokens[0] if len(tokens) == 1 else union_categoricals(tokens)
+        return joined, np.cumsum(list(map(len, tokens)))[:-1]
+
     def _fill_nan(self) -> None:
         if by_time(self.config):
             empty = int(self.inter_feat[self.time_field].isnull().sum())
@@ -74,6 +123,60 @@ class Dataset(RecBoleDataset):
         super()._change_feat_format()
         if self.time_field == AS_READ:
             self.inter_feat[AS_READ] = torch.from_numpy(self.times)
+
+    def split_by_ratio(self, ratios: list[float], group_by: str | None = None) -> list[Dataset]:
+        """As RecBole's, which takes the interactions one by one."""
+        total = sum(ratios)
+        ratios = [ratio / total for ratio in ratios]
+        groups = _Groups(self, group_by)
+        # one row for each number of interactions that a group has
+        sizes, row = np.unique(groups.size, return_inverse=True)
+        ends = np.array([self._calcu_split_ids(tot=int(size), ratios=ratios) for size in sizes])
+        return self._parts(groups, list(ends[row].T))
+
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Dataset]:
+        """As RecBole's, which takes the interactions one by one."""
+        left_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
+        if group_by is None or leave_one_mode not in left_out:
+            return super().leave_one_out(group_by, leave_one_mode)
+        groups = _Groups(self, group_by)
+        size = groups.size
+        if leave_one_mode == "valid_and_test":
+            # the first part keeps one, and the last is served first
+            ends = [np.maximum(size - 2, 1), np.maximum(size - 1, 1)]
+        elif leave_one_mode == "valid_only":
+            ends = [np.maximum(size - 1, 1), size]
+        else:
+            ends = [np.maximum(size - 1, 1)] * 2
+        return self._parts(groups, ends)
+
+    def time_based_split(self, ratios: list[float], group_by: str) -> list[Dataset]:
+        """As RecBole's of interactions in the order of time, which takes the users one by one."""
+        if group_by is None or self.time_field not in self.inter_feat or len(ratios) != 3:
+            return super().time_based_split(ratios, group_by)
+        total = sum(ratios)
+        ratios = [ratio / total for ratio in ratios]
+        times = self.inter_feat[self.time_field].numpy()
+        boundary = np.percentile(times, 100 * (1 - ratios[-1]))
+        groups = _Groups(self, group_by)
+        before = groups.count(times <= boundary)
+        trained = (before * (ratios[0] / (1 - ratios[2]))).astype(np.int64)
+        return self._parts(groups, [trained, before])
+
+    def _parts(self, groups: _Groups, ends: list[NDArray[np.int64]]) -> list[Dataset]:
+        """The data set in parts, each with its share of every group, one group after the other.
+
+        Args:
+            groups: the groups.
+            ends: where in each group each part but the last ends, ``[groups]`` each.
+        """
+        self._drop_unused_col()
+        feat = self.inter_feat
+        parts = []
+        for index in groups.between(ends):
+            chosen = torch.from_numpy(index)
+            parts.append(self.copy(Interaction({field: feat[field][chosen] for field in feat})))
+        return parts
 
     def build(self) -> list[Dataset]:
         """Split as RecBole, but with the times as read in place of rounded ones.
@@ -111,6 +214,46 @@ class Dataset(RecBoleDataset):
         for part in (self, *parts):
             del part.inter_feat[AS_READ]
         return parts
+
+
+class _Groups:
+    """The interactions of a data set by the values of a field, in the order of the first of each.
+
+    Args:
+        dataset: the data set.
+        field: the field of ids; None for one group.
+
+    Attributes:
+        size: interactions of each group, ``[groups]``.
+    """
+
+    def __init__(self, dataset: Dataset, field: str | None) -> None:
+        if field is None:
+            self._group = np.zeros(len(dataset), dtype=np.int64)
+        else:
+            self._group, _ = pd.factorize(dataset.inter_feat[field].numpy())
+        self.size = np.bincount(self._group)
+        self._order = np.argsort(self._group, kind="stable")
+        self._start = np.cumsum(self.size) - self.size
+
+    def count(self, holds: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """For how many interactions of each group something holds, ``[groups]``."""
+        return np.bincount(self._group[holds], minlength=len(self.size))
+
+    def between(self, ends: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        """The interactions of each part, as :meth:`Dataset._parts` has it."""
+        starts = np.zeros_like(self.size)
+        for end in [*ends, self.size]:
+            length = end - starts
+            first = np.cumsum(length) - length
+            within = np.arange(length.sum()) - np.repeat(first - starts - self._start, length)
+            yield self._order[within]
+            starts = end
+
+
+def _categories_of(column: pd.Series) -> pd.Categorical:
+    codes, tokens = pd.factorize(column.to_numpy(object))
+    return pd.Categorical.from_codes(codes, pd.Index(tokens, dtype=object))
 
 
 def saved_dataset(config: Config) -> Dataset | None:

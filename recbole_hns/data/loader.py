@@ -44,11 +44,6 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
         user_num, item_num = dataset.user_num, dataset.item_num
         user, item = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
         self._positive = UsedItems(user, item, user_num, item_num)
-        key, positive = (
-            items.user * item_num + items.item for items in (sampler.used_ids, self._positive)
-        )
-        key = np.setdiff1d(key, positive, assume_unique=True)
-        self._history = UsedItems(key // item_num, key % item_num, user_num, item_num)
         self.uid_list = torch.from_numpy(np.flatnonzero(self.uid2items_num))
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
         self.is_sequential = False
@@ -69,15 +64,25 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
     @cached_property
     def uid2history_item(self) -> np.ndarray:
         """History of each user, ``[user_num]`` tensors of int64; RecBole's case study reads it."""
-        return _split(self._history)
+        every = torch.arange(len(self._positive))
+        user, item = self._history_of(every, _rows(self._positive, every))
+        num = self._dataset.item_num
+        return _split(UsedItems(user.numpy(), item.numpy(), len(every), num))
 
     def collate_fn(
         self, index: list[int]
     ) -> tuple[Interaction, tuple[Tensor, Tensor], Tensor, Tensor]:
         """The users at ``index`` with row and item of each history item and each positive."""
         user_df = self.user_df[np.array(index)]
-        user = user_df[self.uid_field]
-        return user_df, _rows(self._history, user), *_rows(self._positive, user)
+        positive = _rows(self._positive, user_df[self.uid_field])
+        return user_df, self._history_of(user_df[self.uid_field], positive), *positive
+
+    def _history_of(self, user: Tensor, positive: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Row and item of each used item of some users that is no positive."""
+        used = _rows(self._sampler.used_ids, user)
+        key, positive_key = (row * self._dataset.item_num + item for row, item in (used, positive))
+        rest = torch.isin(key, positive_key, assume_unique=True, invert=True)
+        return used[0][rest], used[1][rest]
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):

@@ -12,7 +12,7 @@ from recbole.utils import set_color
 from recbole_hns.data.dataset import Dataset, saved_dataset
 from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
 from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
-from recbole_hns.data.split import split
+from recbole_hns.data.split import of_some_users, split
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,21 +143,26 @@ def data_loaders(config: Config, split: Split) -> Loaders:
         raise UserError.of("topk", config["topk"], allowed)
 
     train_loader = recbole_data.get_dataloader(config, "train")
-    loaders = [train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])]
-    for phase in split.sampler.phases[1:]:
-        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
-        phase_sampler = None
-        if distribution != "none":
-            phase_sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
-        full = config["eval_args"]["mode"][phase] == "full"
-        eval_loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-        loaders.append(eval_loader(config, getattr(split, phase), phase_sampler))
-    if config["protocol"] == "all":
-        return loaders[0], None, None
-    if len(loaders) == 2:  # the test part serves for validation too
-        loaders.append(copy.copy(loaders[-1]))
-    train_data, valid_data, test_data = loaders
-    return train_data, valid_data, test_data
+    train_data = train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])
+    if split.valid is None or split.test is None:
+        return train_data, None, None
+    # the test part may serve for validation too
+    phase = split.sampler.phases[1]
+    validating = of_some_users(split.valid, config["eval_users"], config["seed"])
+    valid_data = _eval_loader(config, split, phase, validating)
+    if validating is split.test:
+        return train_data, copy.copy(valid_data), valid_data
+    return train_data, valid_data, _eval_loader(config, split, "test", split.test)
+
+
+def _eval_loader(config: Config, split: Split, phase: str, part: Dataset) -> AbstractDataLoader:
+    distribution = config[f"{phase}_neg_sample_args"]["distribution"]
+    sampler = None
+    if distribution != "none":
+        sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
+    full = config["eval_args"]["mode"][phase] == "full"
+    loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+    return loader(config, part, sampler)
 
 
 def _phases(config: Config) -> list[str]:
@@ -182,7 +187,11 @@ def _named_loaders(config: Config) -> Loaders | None:
         reason = f"must be a file that save_dataloaders left ({found})"
         raise UserError.of("dataloaders_save_path", path, reason) from error
     # RecBole compares the other settings
-    if named is None or named[0]._sampler.phases != _phases(config):
+    if (
+        named is None
+        or named[0]._sampler.phases != _phases(config)
+        or getattr(named[1]._dataset, "eval_users", None) != config["eval_users"]
+    ):
         getLogger().warning(
             f"dataloaders_save_path={path} is not used: they were saved with other settings"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import TYPE_CHECKING
 
-from recbole.data.interaction import cat_interactions
+import torch
+from recbole.data.interaction import Interaction, cat_interactions
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -29,6 +31,29 @@ def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset | None, Da
     if config["protocol"] == "all":
         return _joined([*others, test]), None, None
     return _joined(others), test, test
+
+
+def of_some_users(part: Dataset, num: int | None, seed: int) -> Dataset:
+    """The interactions of a part that are those of some users, drawn at random.
+
+    Args:
+        part: the part.
+        num: how many users; None, or more than there are, for all.
+        seed: what decides who, together with who has an interaction.
+    """
+    if num is None:
+        return part
+    user = part.inter_feat[part.uid_field]
+    users = torch.unique(user)
+    drawn = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))[:num]
+    chosen = torch.zeros(part.user_num, dtype=torch.bool)
+    chosen[users[drawn]] = True
+    kept = chosen[user].nonzero().squeeze(1)
+    feat = part.inter_feat
+    some = part.copy(Interaction({field: feat[field][kept] for field in feat}))
+    some.eval_users = num
+    getLogger().info(f"Validation is of {min(num, len(users))} of {len(users)} users")
+    return some
 
 
 def _joined(parts: list[Dataset]) -> Dataset:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.evaluation.opauc import Ranks
+from recbole_hns.evaluation.top_items import TopItems
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: What :class:`Collector` gathers itself.
 OWN = ("rec.items", "rec.topk", "rec.opauc", "rec.llpauc")
+
+#: What needs all scores, not the first K items.
+OF_ALL_SCORES = ("rec.opauc", "rec.llpauc", "rec.meanrank", "rec.score", "data.label")
 
 
 class Collector(RecBoleCollector):
@@ -39,10 +43,12 @@ class Collector(RecBoleCollector):
         self.betas = checked_betas(config["opauc_betas"])
         self.pairs = checked_pairs(config["llpauc_alphas"], config["llpauc_betas"])
         self._needed, self.register = self.register, _Rest(config)
+        #: whether :class:`TopItems` will do in place of a score matrix
+        self.of_top_items = not any(map(self._needed.need, OF_ALL_SCORES))
 
     def eval_batch_collect(
         self,
-        scores_tensor: Tensor,
+        scores_tensor: Tensor | TopItems,
         interaction: Interaction,
         positive_u: Tensor | None,
         positive_i: Tensor | None,
@@ -51,6 +57,7 @@ class Collector(RecBoleCollector):
 
         Args:
             scores_tensor: ``[users, items]``; for metrics of values, not of rankings, ``[pairs]``.
+                Where :attr:`of_top_items` says so, it may be these.
             interaction: the batch.
             positive_u: row of each positive, ``[positives]``, int64; None where values are rated.
             positive_i: column of each positive, ``[positives]``, int64; None likewise.
@@ -64,10 +71,14 @@ class Collector(RecBoleCollector):
             return
         users, items = scores_tensor.shape
         # a repeated interaction is one positive
-        key = torch.unique((positive_u * items + positive_i).to(scores_tensor.device))
+        scores = scores_tensor.items if isinstance(scores_tensor, TopItems) else scores_tensor
+        key = torch.unique((positive_u * items + positive_i).to(scores.device))
         user, item = key // items, key % items
-        if self._needed.need("rec.items") or self._needed.need("rec.topk"):
-            top = scores_tensor.topk(max(self.topk), dim=-1).indices
+        top = scores
+        if scores is scores_tensor and (
+            self._needed.need("rec.items") or self._needed.need("rec.topk")
+        ):
+            top = scores.topk(max(self.topk), dim=-1).indices
         if self._needed.need("rec.items"):
             self.data_struct.update_tensor("rec.items", top)
         if self._needed.need("rec.topk"):
@@ -77,7 +88,7 @@ class Collector(RecBoleCollector):
             self.data_struct.update_tensor("rec.topk", torch.cat([hit, count], dim=1))
         if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
-                ranks = Ranks.of(scores_tensor, user, item)
+                ranks = Ranks.of(scores, user, item)
             except ValueError:
                 self.data_struct.joined()  # nothing of this evaluation goes into another
                 raise

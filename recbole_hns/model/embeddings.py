@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.loss import EmbLoss
 from torch import Tensor
 
@@ -211,6 +212,28 @@ class EmbeddingAdapter(ModelAdapter):
     def tables(self) -> tuple[Tensor, ...]:
         """Embeddings of all users and of all items, ``[user_num, dim]`` and ``[item_num, dim]``."""
         raise NotImplementedError
+
+    def predicted_tables(self) -> tuple[Tensor, ...] | None:
+        """The two tables whose products the model's ``full_sort_predict`` returns, or None.
+
+        They are the model's own, not :meth:`tables`, which may be other in the last digits; None of
+        a model that predicts in a way of its own.
+        """
+        model: Any = self.model
+        if hasattr(model, "cosine_tables"):
+            return model.cosine_tables.get()
+        known: Any = next(known for known in self.models if isinstance(model, known))
+        if getattr(model.full_sort_predict, "__func__", None) is not known.full_sort_predict:
+            return None
+        return self._predicted_tables()
+
+    def _predicted_tables(self) -> tuple[Tensor, ...]:
+        """As :meth:`predicted_tables`, of a model with the ``full_sort_predict`` of its class."""
+        model: Any = self.model
+        if model.restore_user_e is None or model.restore_item_e is None:
+            nobody = torch.zeros(1, dtype=torch.int64, device=model.device)
+            model.full_sort_predict(Interaction({model.USER_ID: nobody}))
+        return model.restore_user_e, model.restore_item_e
 
     def _encoded(self, *tables: Tensor, read: Read = as_they_are) -> EncodedTables:
         users, items = tables

@@ -48,6 +48,9 @@ class MFAdapter(EmbeddingAdapter):
         """What is learned."""
         return self.model.user_embedding.weight, self.model.item_embedding.weight
 
+    def _predicted_tables(self) -> tuple[Tensor, ...]:
+        return self.tables()
+
     def touched_rows(self) -> dict[Tensor, Tensor]:
         """Those of the batch and its negatives, where no others can have a gradient."""
         return self._leaves.touched_rows()

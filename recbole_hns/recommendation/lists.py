@@ -16,19 +16,17 @@ from tqdm import tqdm
 
 from recbole_hns.data.interactions import UsedItems, rows
 from recbole_hns.errors import UserError
+from recbole_hns.evaluation.top_items import ITEMS, USERS, highest_of_blocks, score_blocks
 from recbole_hns.model import make_adapter
 from recbole_hns.model.cosine import CosineTables
 from recbole_hns.model.embeddings import SMALLEST_NORM, EmbeddingAdapter
 from recbole_hns.model.predicted import PredictedAdapter
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices
 
 if TYPE_CHECKING:
     from recbole_hns.recommendation.loading import Trained
 
 Ids = NDArray[np.int64]
-
-#: Users and items of a block of scores, which stays in a CPU's cache.
-USERS, ITEMS = 512, 4096
 
 #: Scores in memory where they are not computed in blocks of items.
 SCORES = 2**24
@@ -223,28 +221,16 @@ class _Best:
             index = torch.from_numpy(ids).to(self._queries.device)
             queries = self._queries.index_select(0, index)
             if devices.by_kernel(queries):
-                blocks = (
-                    (first, queries @ self._items[first : first + ITEMS].t())
-                    for first in range(1, self._item_num, ITEMS)
-                )
-                return self._by_kernel(ids, blocks, k)
+                blocks = score_blocks(queries, self._items)
+                return highest_of_blocks(blocks, ids, self._offset, self._known, k)
             scores = queries @ self._items.t()
         else:
             assert self._scores is not None
             scores = self._scores(torch.from_numpy(ids))
             if devices.by_kernel(scores):
-                return self._by_kernel(ids, [(1, scores[:, 1:])], k)
+                all_at_once = [(1, scores[:, 1:])]
+                return highest_of_blocks(all_at_once, ids, self._offset, self._known, k)
         return self._by_topk(ids, scores, k)
-
-    def _by_kernel(self, ids: Ids, blocks: Any, k: int) -> tuple[NDArray[np.floating], Ids]:
-        best: Any = None
-        item = np.zeros((len(ids), k), np.int64)
-        for first, scores in blocks:
-            values = scores.numpy()
-            if best is None:
-                best = np.full((len(ids), k), -np.inf, values.dtype)
-            kernels.add_highest(values, first, ids, self._offset, self._known, best, item)
-        return best, item
 
     def _by_topk(self, ids: Ids, scores: Tensor, k: int) -> tuple[NDArray[np.floating], Ids]:
         row, item = rows(

@@ -25,10 +25,14 @@ from recbole_hns.component import Component
 from recbole_hns.data import NegativePool
 from recbole_hns.data.dataset import check_tokens
 from recbole_hns.errors import UserError
+from recbole_hns.evaluation import Collector
+from recbole_hns.evaluation.top_items import Ranking
 from recbole_hns.files import plain
 from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
+from recbole_hns.model.embeddings import EmbeddingAdapter
 from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.ops import devices
 from recbole_hns.ops.allocator import keep_freed_memory
 from recbole_hns.ops.lazy_adam import LazyAdam
 from recbole_hns.ops.optimizer import load_optimizer
@@ -146,6 +150,8 @@ class HardNegativeTrainer(Trainer):
         self._best_epoch = -1
         self._loader_state: Tensor | None = None
         self._tokens: str | None = None
+        self._ranking: Ranking | None = None
+        self._ranking_known = True
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         decay, reg_weight = self.weight_decay, self.config["reg_weight"]
@@ -445,7 +451,32 @@ class HardNegativeTrainer(Trainer):
             other = _copied(self._best["other_parameter"], self.device)
             self.model.load_other_parameter(other)
             load_best_model = False
-        return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        self._ranking, self._ranking_known = None, False
+        try:
+            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        finally:
+            self._ranking, self._ranking_known = None, True
+
+    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As RecBole's, with the first K items in place of all scores where these will do."""
+        if not self._ranking_known:
+            self._ranking, self._ranking_known = self._make_ranking(), True
+        interaction, history, *positives = batched_data
+        if self._ranking is None or history is None:
+            return super()._full_sort_batch_eval(batched_data)
+        user = interaction[self.config["USER_ID_FIELD"]]
+        return interaction, self._ranking.top(user, *history), *positives
+
+    def _make_ranking(self) -> Ranking | None:
+        """What ranks by the model's tables as they are now; None where all scores are needed."""
+        collector, adapter = self.eval_collector, self.adapter
+        if not (isinstance(collector, Collector) and collector.of_top_items):
+            return None
+        tables = adapter.predicted_tables() if isinstance(adapter, EmbeddingAdapter) else None
+        # another device is kept busy by all scores of a batch
+        if tables is None or not all(map(devices.by_kernel, tables)):
+            return None
+        return Ranking.of(*tables, max(collector.topk))
 
     # --- the end of an epoch, and files ---------------------------------------------------------
 

@@ -210,6 +210,8 @@ MISTAKES = {
     "lr_decay_step": ("--lr_decay_step=0", ["lr_decay_step=0: must be an integer > 0"]),
     "misspelt decay": ("--lr_decy=0.9", ["lr_decy=0.9: no such key; did you mean lr_decay?"]),
     "embedding_std": ("--embedding_std=0", ["embedding_std=0: must be a number > 0"]),
+    "eval_users": ("--eval_users=0", ["eval_users=0: must be an integer > 0"]),
+    "no eval_users": ("--eval_users=all", ["eval_users=all: must be an integer"]),
     "protocol": ("--protocol=test", ["protocol=test: must be valid or paper"]),
     "one part": (
         "--benchmark_filename=['train']",

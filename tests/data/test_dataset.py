@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import QUIET
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from recbole.data.dataset import Dataset as RecBoleDataset
 from recbole.utils import FeatureSource, FeatureType, init_seed
 
 from recbole_hns import run
 from recbole_hns.config import Config
-from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.data import create_dataset, data_preparation, reading
 from recbole_hns.data.dataset import Dataset, token_digest
 from recbole_hns.data.split import split
 from recbole_hns.errors import UserError
@@ -182,6 +184,39 @@ def test_where_float32_tells_times_apart_the_split_is_recboles(order, shares):
             assert ours[field].equal(values)
 
 
+SPLITS = [
+    {"split": {"LS": "valid_and_test"}},
+    {"split": {"LS": "valid_only"}},
+    {"split": {"LS": "test_only"}},
+    {"split": {"RS": [0.8, 0.1, 0.1]}},
+    {"split": {"RS": [3, 1, 1]}},
+    {"split": {"RS": [0.6, 0.4]}},
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
+    {"split": {"TS": [0.8, 0.1, 0.1]}, "order": "TO"},
+    {"split": {"TS": [0.5, 0.3, 0.2]}, "order": "TO"},
+]
+
+
+@pytest.mark.parametrize("eval_args", SPLITS, ids=str)
+def test_every_split_is_recboles(eval_args):
+    rng = np.random.default_rng(6)
+    for users in (3, 40, 200):
+        # with users of one and two interactions
+        user = rng.permutation(np.append(np.arange(1, users), rng.integers(1, users, 150)))
+        times = rng.integers(0, 300, len(user)).astype(float)
+        found = []
+        for kind in (Dataset, RecBoleDataset):
+            dataset = stub(user, times, **{"order": "RO", **eval_args})
+            dataset.__class__ = kind
+            torch.manual_seed(0)
+            found.append([part.inter_feat.interaction for part in dataset.build()])
+        for ours, theirs in zip(*found, strict=True):
+            assert list(ours) == list(theirs)
+            for field, values in theirs.items():
+                assert ours[field].dtype == values.dtype
+                assert ours[field].equal(values)
+
+
 def test_the_newest_of_every_user_is_tested_and_the_log_says_where_recbole_differs(caplog):
     caplog.set_level(logging.INFO)
     write()
@@ -347,6 +382,119 @@ def test_an_empty_time_has_no_place_in_an_order_of_time():
         created(eval_args=LEAVE_ONE_OUT)
 
 
+# --- plain files, which Arrow reads ---------------------------------------------------------------
+
+
+def of_both_readers(monkeypatch, **keys):
+    """The data set as plain files are read, and as others are."""
+    plain = created(**keys)
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_read_plain", lambda *_: None)
+        return plain, created(**keys)
+
+
+def assert_same(ours, theirs):
+    assert list(ours.inter_feat) == list(theirs.inter_feat)
+    for column in theirs.inter_feat:
+        assert ours.inter_feat[column].dtype == theirs.inter_feat[column].dtype
+        pd.testing.assert_series_equal(ours.inter_feat[column], theirs.inter_feat[column])
+    assert list(ours.field2id_token) == list(theirs.field2id_token)
+    for field, tokens_ in theirs.field2id_token.items():
+        assert ours.field2id_token[field].dtype == tokens_.dtype
+        assert ours.field2id_token[field].tolist() == tokens_.tolist()
+        assert ours.field2token_id[field] == theirs.field2token_id[field]
+    if theirs.times is not None:
+        np.testing.assert_array_equal(ours.times, theirs.times)
+
+
+PLAIN = {
+    "everything": {"load_col": None},
+    "by time": {"eval_args": LEAVE_ONE_OUT},
+    "5-core": {"user_inter_num_interval": "[7,inf)", "item_inter_num_interval": "[5,inf)"},
+    "at most": {"item_inter_num_interval": "(2,6];[9,inf)"},
+    "users": {"user_inter_num_interval": "[10,inf)"},
+    "repeats": {"rm_dup_inter": "last", "load_col": None},
+    "first": {"rm_dup_inter": "first"},
+    "interval": {"val_interval": {"rating": "[3,inf)"}, "item_inter_num_interval": "[4,inf)"},
+    "chosen": {"val_interval": {"user_id": ["u1", "u2", "none"]}},
+    "threshold": {"threshold": {"rating": 3}},
+    "alias": {"alias_of_user_id": ["friend"], "load_col": None},
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_plain_file_gives_the_data_set_that_others_give(name, ready, monkeypatch):
+    rng = np.random.default_rng(7)
+    rows = [
+        (f"u{u}", f"i{i}" if i else "", r, NOW + t, f"u{f}" if f else "NA")
+        for u, i, r, t, f in rng.integers(0, [25, 30, 6, 99, 40], (300, 5)).tolist()
+    ]
+    header = [*HEADER, "friend:token"]
+    if ready:
+        rows = [row for row in rows if row[1]]
+        for part, some in (("train", rows[:200]), ("test", rows[150:])):
+            write(some, header, suffix=f"{part}.inter")
+        keys = {**PLAIN[name], "benchmark_filename": ["train", "test", "test"]}
+    else:
+        write(rows, header)
+        keys = PLAIN[name]
+    plain, other = of_both_readers(monkeypatch, **keys)
+    assert_same(plain, other)
+    # with users' and items' own files, whose ids need not be met elsewhere
+    write([(f"u{u}", u % 3) for u in range(5, 30)], ["user_id:token", "age:float"], suffix="user")
+    keys = {**keys, "load_col": None}
+    keys.pop("val_interval", None)
+    assert_same(*of_both_readers(monkeypatch, **keys, filter_inter_by_user_or_item=True))
+
+
+FIELDS = st.sampled_from(
+    [
+        *("1", "0012", "1e5", "-0.0", " 2 ", "+3", "nan", "NA", "None", "inf", "-inf", "Infinity"),
+        *("", "0x1F", "1_000", "1,5", "1d3", "0.1", "1e-320", "12345678901234567891", "x", "1.5e"),
+        *(".5", "5.", "NaN", "true", "#N/A", "1e400", "4.9406564584124654e-324", "2.5\u00a0"),
+    ]
+)
+TOKENS = st.text("abé\"'\\ ,;\u2028\x0b\r\0", max_size=4) | st.sampled_from(["NA", "nan"])
+
+
+@given(
+    st.lists(st.tuples(TOKENS, TOKENS, FIELDS), min_size=1, max_size=6),
+    st.sampled_from(["\n", "\r\n", "\n\n", "\n \n"]),
+    st.booleans(),
+)
+@settings(max_examples=80)
+def test_any_plain_file_is_read_as_others_or_left_to_their_reader(rows, end, last):
+    header = ["user_id:token", "item_id:token", "rating:float"]
+    text = end.join("\t".join(row) for row in (header, *rows)) + (end if last else "")
+    path = Path("odd.inter")
+    path.write_bytes(text.encode())
+    config = {"field_separator": "\t", "encoding": None, "dataset": "odd"}
+    types = dict(zip(header, (str, str, np.float64), strict=True))
+    plain = reading._read_plain(str(path), config, header, types)
+    if plain is None:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_read_plain", lambda *_: None)
+        other = reading.read_table(str(path), config, header, types)
+    for column in header[:2]:
+        assert plain[column].astype(object).fillna("").tolist() == other[column].fillna("").tolist()
+    np.testing.assert_array_equal(plain[header[2]], other[header[2]])
+
+
+def test_a_plain_file_is_read_by_arrow_and_once(monkeypatch):
+    for part in ("train", "test"):
+        write(suffix=f"{part}.inter")
+    calls, read = [], reading._read_plain
+    monkeypatch.setattr(
+        reading, "_read_plain", lambda *args: calls.append(read(*args)) or calls[-1]
+    )
+    dataset = created(benchmark_filename=["train", "test", "test"])
+    assert [len(table) for table in calls] == [len(ROWS)] * 2
+    assert all(map(reading.in_categories, (calls[0][column] for column in HEADER[:2])))
+    assert len(dataset) == 3 * len(ROWS)
+
+
 # --- columns --------------------------------------------------------------------------------------
 
 OWN = ["userId:token", "movieId:token", "rating:float", "ts:float"]
@@ -488,12 +636,12 @@ def test_saved_files_of_another_data_set_are_refused():
         "dataloaders_save_path": "saved/other-for-BPR-dataloader.pth",
     }
     for key, path in kinds.items():
-        for given, message in (
+        for named, message in (
             (path, f"{key}={path}: holds .*the data set other, not"),
             ("none.pth", f"{key}=none.pth: must be a file that save_.* left .No such file"),
             ("broken", f"{key}=broken: must be a file that save_"),
         ):
-            config = Config(config_dict={**QUIET, "dataset": "tiny", key: given})
+            config = Config(config_dict={**QUIET, "dataset": "tiny", key: named})
             with pytest.raises(UserError, match=message):
                 data_preparation(config, create_dataset(config))
         # of the same name they are used

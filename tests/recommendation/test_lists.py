@@ -10,6 +10,7 @@ from recbole.utils.case_study import full_sort_scores
 
 from recbole_hns import run
 from recbole_hns.errors import UserError
+from recbole_hns.evaluation import top_items
 from recbole_hns.model.embeddings import SMALLEST_NORM
 from recbole_hns.ops import devices, kernels
 from recbole_hns.recommendation import lists as lists_module
@@ -125,6 +126,7 @@ def test_blocks_and_parts_change_nothing(toy, monkeypatch):
     expected = by_head(result.lists.of_users(users, 6))
     monkeypatch.setattr(lists_module, "USERS", 1)
     monkeypatch.setattr(lists_module, "ITEMS", 7)
+    monkeypatch.setattr(top_items, "ITEMS", 7)
     monkeypatch.setattr(lists_module, "ENTRIES", 13)
     parts = list(result.lists.of_users(users, 6))
     assert [part.of.tolist() for part in parts] == [[7] * 6 + [3] * 6, [30] * 6 + [29] * 6, [1] * 6]
