@@ -44,6 +44,7 @@ class Dataset(RecBoleDataset):
 
     eval_users: int | None = None
 
+    inter_feat: Any
     times: NDArray[np.float64] | None = None
     time_field: str
 
@@ -77,9 +78,9 @@ class Dataset(RecBoleDataset):
             for key in ("user_inter_num_interval", "item_inter_num_interval")
         ]
         columns = [self.inter_feat[field].array for field in fields]
-        kept = np.ones(len(self.inter_feat), dtype=bool)
+        kept: NDArray[np.bool_] = np.ones(len(self.inter_feat), dtype=np.bool_)
         while True:
-            dropped = np.zeros(len(kept), dtype=bool)
+            dropped: NDArray[np.bool_] = np.zeros(len(kept), dtype=np.bool_)
             for column, interval in zip(columns, intervals, strict=True):
                 if interval is None:
                     continue
