@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset as RecBoleDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
@@ -43,6 +42,7 @@ class Dataset(RecBoleDataset):
     """
 
     eval_users: int | None = None
+    inter_feat: Any
 
     times: NDArray[np.float64] | None = None
     time_field: str
@@ -77,9 +77,9 @@ class Dataset(RecBoleDataset):
             for key in ("user_inter_num_interval", "item_inter_num_interval")
         ]
         columns = [self.inter_feat[field].array for field in fields]
-        kept = np.ones(len(self.inter_feat), dtype=bool)
+        kept = np.ones(len(self.inter_feat), dtype=np.bool_)
         while True:
-            dropped = np.zeros(len(kept), dtype=bool)
+            dropped = np.zeros(len(kept), dtype=np.bool_)
             for column, interval in zip(columns, intervals, strict=True):
                 if interval is None:
                     continue
@@ -104,7 +104,7 @@ class Dataset(RecBoleDataset):
         tokens = [
             column.array if in_categories(column) else _categories_of(column) for column in columns
         ]
-        joined = tokens[0] if len(tokens) == 1 else union_categoricals(tokens)
+        joined = tokens[0] if len(tokens) == 1 else pd.api.types.union_categoricals(tokens)
         return joined, np.cumsum(list(map(len, tokens)))[:-1]
 
     def _fill_nan(self) -> None:

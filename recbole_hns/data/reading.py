@@ -18,7 +18,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import recbole.data.dataset.dataset as recbole_dataset
-from pandas.api.types import union_categoricals
 from pyarrow import csv as arrow_csv
 
 from recbole_hns.compat import as_recbole_reads
@@ -198,7 +197,7 @@ def concatenated(frames: list[pd.DataFrame], **how: Any) -> pd.DataFrame:
     for column in frames[0]:
         columns = [frame[column] for frame in frames if column in frame]
         if len(columns) == len(frames) and all(map(in_categories, columns)):
-            found[column] = union_categoricals(columns)
+            found[column] = pd.api.types.union_categoricals(columns)
     others = [frame.drop(columns=list(found)) for frame in frames]
     table = pd.concat(others, **how)
     # the columns' order is that of the first file that has them

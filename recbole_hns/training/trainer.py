@@ -475,7 +475,8 @@ class HardNegativeTrainer(Trainer):
         # another device is kept busy by all scores of a batch
         if tables is None or not all(map(devices.by_kernel, tables)):
             return None
-        return Ranking.of(*tables, max(collector.topk))
+        users, items = tables
+        return Ranking.of(users, items, max(collector.topk))
 
     # --- the end of an epoch, and files ---------------------------------------------------------
 
