@@ -18,7 +18,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_hns.data.headers import by_time, columns_to_load
-from recbole_hns.data.reading import in_categories, reading
+from recbole_hns.data.reading import in_categories, reading, union
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Dataset(RecBoleDataset):
         tokens = [
             column.array if in_categories(column) else _categories_of(column) for column in columns
         ]
-        joined = tokens[0] if len(tokens) == 1 else pd.api.types.union_categoricals(tokens)
+        joined = tokens[0] if len(tokens) == 1 else union(tokens)
         return joined, np.cumsum(list(map(len, tokens)))[:-1]
 
     def _fill_nan(self) -> None:
