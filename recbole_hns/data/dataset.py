@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset as RecBoleDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_hns.data.headers import by_time, columns_to_load
-from recbole_hns.data.reading import in_categories, reading
+from recbole_hns.data.reading import in_categories, reading, union
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ class Dataset(RecBoleDataset):
     """
 
     eval_users: int | None = None
-
     inter_feat: Any
+
     times: NDArray[np.float64] | None = None
     time_field: str
 
@@ -78,9 +77,9 @@ class Dataset(RecBoleDataset):
             for key in ("user_inter_num_interval", "item_inter_num_interval")
         ]
         columns = [self.inter_feat[field].array for field in fields]
-        kept: NDArray[np.bool_] = np.ones(len(self.inter_feat), dtype=np.bool_)
+        kept = np.ones(len(self.inter_feat), dtype=np.bool_)
         while True:
-            dropped: NDArray[np.bool_] = np.zeros(len(kept), dtype=np.bool_)
+            dropped = np.zeros(len(kept), dtype=np.bool_)
             for column, interval in zip(columns, intervals, strict=True):
                 if interval is None:
                     continue
@@ -105,7 +104,7 @@ class Dataset(RecBoleDataset):
         tokens = [
             column.array if in_categories(column) else _categories_of(column) for column in columns
         ]
-        joined = tokens[0] if len(tokens) == 1 else union_categoricals(tokens)
+        joined = tokens[0] if len(tokens) == 1 else union(tokens)
         return joined, np.cumsum(list(map(len, tokens)))[:-1]
 
     def _fill_nan(self) -> None:

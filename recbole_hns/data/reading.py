@@ -18,7 +18,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import recbole.data.dataset.dataset as recbole_dataset
-from pandas.api.types import union_categoricals
 from pyarrow import csv as arrow_csv
 
 from recbole_hns.compat import as_recbole_reads
@@ -198,12 +197,19 @@ def concatenated(frames: list[pd.DataFrame], **how: Any) -> pd.DataFrame:
     for column in frames[0]:
         columns = [frame[column] for frame in frames if column in frame]
         if len(columns) == len(frames) and all(map(in_categories, columns)):
-            found[column] = union_categoricals(columns)
+            found[column] = union([column.array for column in columns])
     others = [frame.drop(columns=list(found)) for frame in frames]
     table = pd.concat(others, **how)
     # the columns' order is that of the first file that has them
     order = list(dict.fromkeys(column for frame in frames for column in frame))
     return table.assign(**found)[order] if found else table
+
+
+def union(columns: list[pd.Categorical]) -> pd.Categorical:
+    """Columns in categories, one after the other, the categories as they are first met."""
+    joined = pd.api.types.union_categoricals(columns)
+    # pandas 3 may have made strings of them
+    return pd.Categorical.from_codes(joined.codes, pd.Index(joined.categories, dtype=object))
 
 
 def in_categories(column: pd.Series) -> bool:

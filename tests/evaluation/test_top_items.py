@@ -61,7 +61,7 @@ class OwnRanking(BPR):
         ({"model": "LightGCN", "eval_similarity": "cosine"}, True),
         ({"model": "SGL"}, True),
         ({"model": "NGCF"}, True),
-        ({"model": "BPR", "metrics": ["Recall", "GAUC"]}, False),
+        ({"model": "BPR", "metrics": ["NDCG", "GAUC"]}, False),
         ({"model": "BPR", "metrics": ["NDCG", "OPAUC"]}, False),
         ({"model": "own"}, False),
     ],
