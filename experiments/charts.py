@@ -88,7 +88,7 @@ def reproduction() -> Figure:
     papers = {
         "AHNS paper": ("NDCG@20", ("row", "NDCG@20", "NDCG@50", "published"), slice(1, 2)),
         "HNS paper": ("NDCG@50", ("row", "NDCG@50", "Recall@50", "published"), slice(None)),
-        "IR-Benchmark": ("NDCG@20", ("row", "NDCG@20", "published", "epoch"), slice(1, 2)),
+        "IR-Benchmark and BSL": ("NDCG@20", ("row", "NDCG@20", "published", "epoch"), slice(1, 2)),
     }
     found = {
         f"{paper}, {metric}": [
