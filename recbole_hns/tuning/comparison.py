@@ -437,7 +437,7 @@ def _write_users(runs: pd.DataFrame, once: Sequence[str], folder: Path, metric: 
     page = users_markdown(against, note)
     for kind, added in (("md", page), ("tex", users_latex(against, note))):
         path = folder / f"table.{kind}"
-        content = f"{path.read_text()}\n{added}"
+        content = f"{path.read_text(encoding='utf-8')}\n{added}"
         replace_file(path, functools.partial(_write_text, content))
     _draw_ranks(ranked(metric, values[metric]), pairs, metric, folder)
     return page

@@ -54,7 +54,8 @@ def user_values(runs: pd.DataFrame, folder: Path) -> dict[str, pd.DataFrame]:
         ``sampler``, in the order of ``runs``.
     """
     paths = [(folder / file).with_suffix(SUFFIX) for file in runs["result_file"]]
-    runs = runs.assign(path=paths)[[path.exists() for path in paths]]
+    # without runs, a list would choose columns
+    runs = runs.assign(path=paths)[np.array([path.exists() for path in paths], bool)]
     seeds = [set(own) for _, own in runs.groupby("sampler")["seed"]]
     shared = set.intersection(*seeds) if seeds else set()
     runs = runs[runs["seed"].isin(shared)]

@@ -1,5 +1,6 @@
 """Comparisons on Ray, in one session that all tests here share."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from recbole_hns import run
 from recbole_hns.cli import main
 from recbole_hns.errors import UserError
 from recbole_hns.results import read_run
-from recbole_hns.tuning.comparison import compare
+from recbole_hns.tuning.comparison import _write_users, compare
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -194,3 +195,32 @@ def test_baselines_stand_beside_samplers_and_users_are_compared(write_split):
 
 def own_seeds(name):
     return [2020] if name in ("Pop", "EASE") else [2020, 2021]
+
+
+def user_runs():
+    Path("runs").mkdir()
+    for number, name in enumerate(("rns", "dns")):
+        values = {"user": ["a", "b", "c"], "ndcg@10": [0.1, 0.2, 0.3 + number]}
+        pd.DataFrame(values).to_parquet(f"runs/{name}-1.users.parquet")
+    files = ["runs/rns-1.json", "runs/dns-1.json"]
+    columns = {"sampler": ["rns", "dns"], "seed": 1, "status": "finished", "result_file": files}
+    return pd.DataFrame(columns)
+
+
+def test_users_are_not_compared_where_all_runs_failed():
+    runs = user_runs().assign(status="failed")
+    assert _write_users(runs, ["EASE"], Path(), "ndcg@10") == ""
+    assert not Path("users.csv").exists()
+
+
+def test_tables_are_utf_8_in_every_locale():
+    runs = user_runs()
+    for kind in ("md", "tex"):
+        Path(f"table.{kind}").write_text("0.1 ± 0.0 †\n", encoding="utf-8")
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        page = _write_users(runs, [], Path(), "ndcg@10")
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert Path("table.md").read_text(encoding="utf-8") == f"0.1 ± 0.0 †\n\n{page}"
