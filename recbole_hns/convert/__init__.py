@@ -3,7 +3,7 @@
 ``convert`` is imported when it is first used, as NumPy, which it needs, takes a while.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from recbole_hns.convert.conversion import Conversion, convert
@@ -12,6 +12,9 @@ __all__ = ["COLUMN_OPTIONS", "PARTS", "Conversion", "convert"]
 
 #: The parts of a split, in the order of their numbers.
 PARTS = ("train", "valid", "test")
+
+#: How the parts are told, where a source has none.
+How = Literal["random", "temporal", "leave-last"]
 
 #: The option that names a column, by what the column has.
 COLUMN_OPTIONS = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-from recbole_hns.convert import COLUMN_OPTIONS, PARTS
+from recbole_hns.convert import COLUMN_OPTIONS, PARTS, How
 from recbole_hns.convert.atomic import write_parts
 from recbole_hns.convert.options import PARAMETERS
 from recbole_hns.convert.readers import read_adjacency, read_csv, read_jsonl, read_mat
-from recbole_hns.convert.split import TEST_SHARE, How
+from recbole_hns.convert.split import TEST_SHARE
 from recbole_hns.convert.split import split as split_parts
 from recbole_hns.errors import UserError
 from recbole_hns.files import new_directory, write_yaml

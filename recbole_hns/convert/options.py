@@ -1,10 +1,10 @@
 """What a conversion can be told beside its sources, as options and as arguments in Python."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from recbole_hns.convert import COLUMN_OPTIONS
+from recbole_hns.convert import COLUMN_OPTIONS, How
 from recbole_hns.parameters import Parameter
 
 _COLUMN = "name of the column of {}, where it is not understood"
@@ -19,7 +19,7 @@ _DECLARED: dict[str, tuple[Any, Any]] = {
         Field(None, description="interactions with a lower rating are left out"),
     ),
     "split": (
-        Literal["random", "temporal", "leave-last"],
+        How,
         Field(
             "random",
             description="what tells the parts of one file: draws, the same time for all users, or "

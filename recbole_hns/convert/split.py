@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_hns.convert import PARTS
+from recbole_hns.convert import PARTS, How
 from recbole_hns.convert.interactions import Interactions, some_users_each
 
 #: Fraction of a user's interactions, or of all, that is the test part where a source has none.
 TEST_SHARE = 0.2
-
-#: How the parts are told, where a source has none.
-How = Literal["random", "temporal", "leave-last"]
 
 
 def split(

@@ -323,6 +323,12 @@ class LeafTables:
                 grad.index_fill_(0, ids, 0.0)
         return self._tables
 
+    def touch(self, batch: Batch, negatives: Negatives) -> None:
+        """Have :attr:`touched` be the rows of a batch and of its negatives, which are items."""
+        assert negatives.items is not None  # all items have a dense gradient
+        items = torch.cat([batch.pos_item, negatives.items.reshape(-1)])
+        self.touched = batch.user, items
+
     def touched_rows(self) -> dict[Tensor, Tensor]:
         """:attr:`touched` by table; nothing if it is unknown."""
         touched = self.touched or ()

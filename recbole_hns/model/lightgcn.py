@@ -62,9 +62,7 @@ class LightGCNAdapter(PropagatedAdapter):
             found = super().total(encoded, batch, loss, negatives, negative_rows)
         if by_rows:
             assert negatives is not None
-            assert negatives.items is not None
-            rows = torch.cat([batch.pos_item, negatives.items.reshape(-1)])
-            self._leaves.touched = batch.user, rows
+            self._leaves.touch(batch, negatives)
         return found
 
     def _by_rows(self, encoded: Any, negatives: Negatives | None) -> bool:

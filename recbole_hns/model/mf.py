@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from recbole.model.general_recommender import BPR
 from torch import Tensor
 
@@ -77,7 +76,5 @@ class MFAdapter(EmbeddingAdapter):
         if type(self.model).calculate_loss is not BPR.calculate_loss:
             return super().total(encoded, batch, loss, negatives, negative_rows)
         if isinstance(encoded, EncodedTables) and not encoded.dense and negatives is not None:
-            assert negatives.items is not None  # all items have a dense gradient
-            rows = torch.cat([batch.pos_item, negatives.items.reshape(-1)])
-            self._leaves.touched = batch.user, rows
+            self._leaves.touch(batch, negatives)
         return loss
