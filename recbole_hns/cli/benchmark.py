@@ -21,8 +21,11 @@ from recbole_hns.errors import UserError
 from recbole_hns.files import replace_file, writable_directory
 
 if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
     from recbole_hns.benchmark.entries import Entry
     from recbole_hns.benchmark.until import Target
+    from recbole_hns.config import Config
 
 OPTIONS = options(
     samplers=(
@@ -125,15 +128,22 @@ def _measure(files: Sequence[str], given: Mapping[str, str], values: Mapping[str
     print(page)
 
 
-def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
-    from recbole_hns.benchmark.report import environment, timing_table
-    from recbole_hns.benchmark.timing import copy_rate, time_epochs
+def _read(config: Config) -> Dataset:
+    """The data set, in a process that is warm."""
     from recbole_hns.benchmark.training import warm_up_process
     from recbole_hns.data.preparation import create_dataset
 
     # first, as a process that has trained keeps the memory that reading frees
-    dataset = create_dataset(found[0].config)
-    warm_up_process(found[0].config)
+    dataset = create_dataset(config)
+    warm_up_process(config)
+    return dataset
+
+
+def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
+    from recbole_hns.benchmark.report import environment, timing_table
+    from recbole_hns.benchmark.timing import copy_rate, time_epochs
+
+    dataset = _read(found[0].config)
     timings = time_epochs(found, dataset, rounds)
     facts = environment(found[0].config, dataset)
     facts["train_interactions"] = timings[0].interactions
@@ -150,13 +160,9 @@ def _benchmark(found: Sequence[Entry], rounds: int, output: Path) -> str:
 
 def _until(found: Sequence[Entry], target: Target, max_seconds: float, output: Path) -> str:
     from recbole_hns.benchmark.report import curves_table, environment, until_table, write_csv
-    from recbole_hns.benchmark.training import warm_up_process
     from recbole_hns.benchmark.until import train_until
-    from recbole_hns.data.preparation import create_dataset
 
-    # first, as a process that has trained keeps the memory that reading frees
-    dataset = create_dataset(found[0].config)
-    warm_up_process(found[0].config)
+    dataset = _read(found[0].config)
     curves = train_until(found, dataset, target, max_seconds)
     facts = environment(found[0].config, dataset)
     facts["target"] = f"{target.metric} {target.value:g}"
