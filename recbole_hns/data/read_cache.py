@@ -98,7 +98,9 @@ class ReadCache:
             if known != self._stamp or not types.keys() <= set(schema.names):
                 return None
             kinds = {name: schema.field(name).type for name in types}
-            if any(types[name] != getattr(kind, "value_type", kind) for name, kind in kinds.items()):
+            if any(
+                types[name] != getattr(kind, "value_type", kind) for name, kind in kinds.items()
+            ):
                 return None
             found: Columns = {
                 name: np.empty(rows, np.int32 if types[name] == pa.string() else np.float64)
@@ -115,8 +117,9 @@ class ReadCache:
                 start += len(batch)
         if start != rows:
             raise ValueError("it is damaged")
-        for name, dictionary in tokens.items():
-            found[name] = categories(found[name], dictionary)
+        for name, kind in types.items():
+            if kind == pa.string():
+                found[name] = categories(found[name], tokens[name])
         return found
 
     def keep(self, columns: Columns) -> None:
