@@ -200,7 +200,10 @@ def _categories(values: pa.ChunkedArray) -> pd.Categorical | None:
 def _numbers(values: pa.ChunkedArray) -> np.ndarray | None:
     """Numbers, NaN where one is missing; None where one may be too large, which pandas refuses."""
     numbers = values.to_numpy()
-    return None if np.isinf(numbers).any() else numbers
+    if np.isinf(numbers).any():
+        return None
+    # one chunk is Arrow's own, and RecBole fills in what is missing
+    return numbers if numbers.flags.writeable else numbers.copy()
 
 
 def concatenated(frames: list[pd.DataFrame], **how: Any) -> pd.DataFrame:
