@@ -484,18 +484,18 @@ def nearest_columns(scores: Any, target: Any, columns: Any, moved: Any) -> None:
 
 @_compiled()
 def add_highest(
-    scores: Any, first: int, row: Any, offset: Any, known: Any, best: Any, item: Any
+    scores: Any, row: Any, best: Any, item: Any, first: int, offset: Any, known: Any
 ) -> None:
     """Take the highest scores of a block into the lists of the highest so far.
 
     Args:
         scores: of the items ``first``, ``first + 1`` and so on, ``[B, N]``; NaN is left out.
-        first: see there.
         row: row of each list among those of ``offset``, ``[B]``.
-        offset: ``known[offset[r]:offset[r + 1]]``, ascending, are the items that are left out.
-        known: see there.
         best: the scores of the lists, falling, ``[B, k]``; changed.
         item: their items, ``[B, k]``; changed. An equal score comes after those that were first.
+        first: see there.
+        offset: ``known[offset[r]:offset[r + 1]]``, ascending, are the items that are left out.
+        known: see there.
     """
     for b in range(len(scores)):
         values, top, at = scores[b], best[b], item[b]
