@@ -37,6 +37,9 @@ CHUNK = 256
 #: Steps after which Adam no longer feels a gradient: 0.9**400 is 5e-19.
 MEMORY = 400
 
+#: Of a gradient, what is too little to be seen in a row.
+FORGOTTEN = 1e-9
+
 #: in the shortest type, so that it leaves the other factor's
 HALF = np.float32(0.5)
 
@@ -310,6 +313,8 @@ def catch_up(
     last: Any,
     count: Any,
     sums: Any,
+    steps: Any,
+    early: Any,
     beta1: Any,
     beta2: Any,
     eps: Any,
@@ -318,11 +323,12 @@ def catch_up(
 ) -> None:
     """Give the rows ``ids`` Adam's steps after ``last`` up to ``count``, without gradient.
 
-    ``sums[:, last]`` are those of :mod:`recbole_hns.ops.lazy_adam`.
+    ``sums[:, last]`` are those of :mod:`recbole_hns.ops.lazy_adam`, and ``steps[:, step]`` rate and
+    root of each step, which rows with a ``last`` below ``early`` are given one by one.
     """
     # of the table's type
     c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
-    numbers = np.zeros(6, table.dtype)
+    numbers, roots = np.zeros(6, table.dtype), np.empty(table.shape[1], table.dtype)
     numbers[5] = eps
     for each in _ids_of(ids, part, parts):
         lacks = count - last[each]
@@ -330,21 +336,34 @@ def catch_up(
             continue
         at = last[each]
         last[each] = count
-        mean = sums[1, at] / sums[0, at]
-        numbers[0], numbers[1] = sums[0, at], mean
-        numbers[2] = sums[2, at] / sums[0, at] - mean * mean
+        row, m, v = table[each], first[each], second[each]
         # less would be a number that takes a processor long
         numbers[3] = beta1**lacks if lacks < MEMORY else 0.0
         numbers[4] = beta2**lacks
-        c, a, variance, decay1, decay2, least = numbers
-        row, m, v = table[each], first[each], second[each]
+        if at < early:
+            roots[:] = np.sqrt(v)
+            left1, left2 = 1.0, 1.0
+            for step in range(at, count):
+                left1, left2 = left1 * beta1, left2 * beta2
+                if left1 < FORGOTTEN:
+                    break
+                numbers[0], numbers[1] = steps[0, step] * left1, steps[1, step] * np.sqrt(left2)
+                c, a, variance, decay1, decay2, least = numbers
+                for k in range(len(row)):
+                    row[k] -= m[k] * c / (a * roots[k] + least)
+        else:
+            mean = sums[1, at] / sums[0, at]
+            numbers[0], numbers[1] = sums[0, at], mean
+            numbers[2] = sums[2, at] / sums[0, at] - mean * mean
+            c, a, variance, decay1, decay2, least = numbers
+            for k in range(len(row)):
+                root = np.sqrt(v[k])
+                over = np.float32(1) / (a * root + least)
+                part = root * over
+                row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
         for k in range(len(row)):
-            root = np.sqrt(v[k])
-            over = np.float32(1) / (a * root + least)
-            part = root * over
-            row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
-            m[k] *= decay1
-            v[k] *= decay2
+            m[k] *= numbers[3]
+            v[k] *= numbers[4]
 
 
 @_compiled(error_model="numpy")
