@@ -147,8 +147,12 @@ def add_item_gradients(
 ) -> None:
     """Add to the items' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
     places = np.empty(items.shape[1] + 1, np.int64)
+    ahead = max(AHEAD // items.shape[1], 1)
     for row in range(items.shape[0]):
         user = user_e[row]
+        if parts == 1 and row + ahead < items.shape[0]:
+            for item in items[row + ahead]:
+                _fetch_row(item_grad, item)
         for column in _share(items[row], part, parts, places):
             number, factor = items[row, column], grad[row, column]
             if not 0 <= number < len(item_grad):
@@ -161,7 +165,11 @@ def add_item_gradients(
 @_compiled()
 def add_rows(table: Any, ids: Any, rows: Any, part: Any, parts: Any) -> None:
     """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
-    for row in _share(ids, part, parts, np.empty(len(ids) + 1, np.int64)):
+    own = _share(ids, part, parts, np.empty(len(ids) + 1, np.int64))
+    for place in range(len(own)):
+        if place + AHEAD < len(own):
+            _fetch_row(table, ids[own[place + AHEAD]])
+        row = own[place]
         of_id, added = table[ids[row]], rows[row]
         for k in range(len(added)):
             of_id[k] += added[k]
@@ -227,6 +235,8 @@ def unit_rows_gradient(out: Any, length: Any, grad: Any, into: Any, smallest: An
 def clear_rows(ids: Any, table: Any) -> None:
     """Set ``table[ids[b]]`` to 0, for all b."""
     for row in range(len(ids)):
+        if row + AHEAD < len(ids):
+            _fetch_row(table, ids[row + AHEAD])
         of_id = table[ids[row]]
         for k in range(len(of_id)):
             of_id[k] = 0
@@ -293,7 +303,12 @@ def adam_rows(
     ``rate`` and ``root`` have the bias correction of the moments in them; ``rest1`` and ``rest2``
     are 1 - beta. ``last`` is the last step of each row.
     """
-    for each in _ids_of(ids, part, parts):
+    own = _ids_of(ids, part, parts)
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, grad, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         if last[each] == count:
             continue
         last[each] = count
@@ -327,10 +342,16 @@ def catch_up(
     root of each step, which rows with a ``last`` below ``early`` are given one by one.
     """
     # of the table's type
-    c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
-    numbers, roots = np.zeros(6, table.dtype), np.empty(table.shape[1], table.dtype)
-    numbers[5] = eps
-    for each in _ids_of(ids, part, parts):
+    c, a, variance, least = np.zeros(4, table.dtype)
+    numbers, decays = np.zeros(4, table.dtype), np.zeros(2, table.dtype)
+    roots = np.empty(table.shape[1], table.dtype)
+    numbers[3] = eps
+    own = _ids_of(ids, part, parts)
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         lacks = count - last[each]
         if lacks == 0:
             continue
@@ -338,8 +359,8 @@ def catch_up(
         last[each] = count
         row, m, v = table[each], first[each], second[each]
         # less would be a number that takes a processor long
-        numbers[3] = beta1**lacks if lacks < MEMORY else 0.0
-        numbers[4] = beta2**lacks
+        decays[0] = beta1**lacks if lacks < MEMORY else 0.0
+        decays[1] = beta2**lacks
         if at < early:
             roots[:] = np.sqrt(v)
             left1, left2 = 1.0, 1.0
@@ -348,22 +369,22 @@ def catch_up(
                 if left1 < FORGOTTEN:
                     break
                 numbers[0], numbers[1] = steps[0, step] * left1, steps[1, step] * np.sqrt(left2)
-                c, a, variance, decay1, decay2, least = numbers
+                c, a, variance, least = numbers
                 for k in range(len(row)):
                     row[k] -= m[k] * c / (a * roots[k] + least)
         else:
             mean = sums[1, at] / sums[0, at]
             numbers[0], numbers[1] = sums[0, at], mean
             numbers[2] = sums[2, at] / sums[0, at] - mean * mean
-            c, a, variance, decay1, decay2, least = numbers
+            c, a, variance, least = numbers
             for k in range(len(row)):
                 root = np.sqrt(v[k])
                 over = np.float32(1) / (a * root + least)
                 part = root * over
                 row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
         for k in range(len(row)):
-            m[k] *= numbers[3]
-            v[k] *= numbers[4]
+            m[k] *= decays[0]
+            v[k] *= decays[1]
 
 
 @_compiled(error_model="numpy")

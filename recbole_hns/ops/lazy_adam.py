@@ -135,12 +135,14 @@ class _Waiting:
     def read_all(self, table: Tensor, state: dict[str, Any]) -> None:
         """Give all rows the steps they lack."""
         self.was_read_whole = True
-        self.read(table, state, torch.arange(len(table)))
-        self._count = 0
+        if self._count:
+            self.read(table, state, torch.arange(len(table)))
+            self._count = 0
 
     def read(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> None:
         """Give rows the steps they lack, ids, ``[N]``, int64."""
-        in_shares(self._catch_up(table, state, ids))
+        if self._count:
+            in_shares(self._catch_up(table, state, ids))
 
     def _catch_up(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> list[Loop]:
         if not self._count:
@@ -188,17 +190,16 @@ class _Waiting:
             # by which c and a fall
             self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
         # what the loops catch up with is the sums before
-        more = self._count > self._sums.shape[1]
-        self._sums, self._steps = (
-            np.concatenate([each, np.zeros_like(each)] if more else [each], axis=1)
-            for each in (self._sums, self._steps)
-        )
+        if self._count > self._sums.shape[1]:
+            self._sums, self._steps = (
+                np.concatenate([each, np.zeros_like(each)], axis=1)
+                for each in (self._sums, self._steps)
+            )
         self._steps[:, self._count - 1] = rate, correction**-0.5
         first = max(self._count - kernels.MEMORY, 0)
-        for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
-            sums[first : self._count] += (
-                rate * correction ** (-n / 2) * factors[first - self._count :]
-            )
+        weights = rate * correction ** (-np.arange(3) / 2)
+        factors = self._factors[:, first - self._count :]
+        self._sums[:, first : self._count] += weights[:, np.newaxis] * factors
 
 
 def _moments(state: dict[str, Any]) -> tuple[Tensor, Tensor]:
