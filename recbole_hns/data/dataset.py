@@ -18,6 +18,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_hns.data.headers import by_time, columns_to_load
+from recbole_hns.data.interactions import stable_order
 from recbole_hns.data.reading import in_categories, reading, union
 from recbole_hns.errors import UserError
 
@@ -64,6 +65,11 @@ class Dataset(RecBoleDataset):
         load, unload = super()._get_load_and_unload_col(source)
         suffix = source.value if isinstance(source, FeatureSource) else source
         return None if load is None else load | self._added.get(suffix, set()), unload
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        # RecBole's would copy all interactions where there is nothing to filter by
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_inter_by_user_or_item()
 
     def _filter_by_inter_num(self) -> None:
         """As RecBole's, which counts tokens one by one, by numbers where they are in categories."""
@@ -197,7 +203,8 @@ class Dataset(RecBoleDataset):
             rounded = np.stack(rounded)[:, 0]
         with np.errstate(over="ignore"):
             rounded = rounded.astype(np.float32)
-        order, theirs = (np.argsort(times, kind="stable") for times in (self.times, rounded))
+        order, theirs = map(stable_order, (self.times, rounded))
+        self._order = torch.from_numpy(order)
         moved = int(np.count_nonzero(order != theirs))
         if moved:
             getLogger().info(
@@ -214,6 +221,13 @@ class Dataset(RecBoleDataset):
         for part in (self, *parts):
             del part.inter_feat[AS_READ]
         return parts
+
+    def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
+        """As RecBole's, but for the order of :meth:`build`, which is known."""
+        if by == AS_READ:
+            self.inter_feat._reindex(self.__dict__.pop("_order"))
+        else:
+            super().sort(by, ascending)
 
 
 class _Groups:
@@ -233,7 +247,7 @@ class _Groups:
         else:
             self._group, _ = pd.factorize(dataset.inter_feat[field].numpy())
         self.size = np.bincount(self._group)
-        self._order = np.argsort(self._group, kind="stable")
+        self._order = stable_order(self._group)
         self._start = np.cumsum(self.size) - self.size
 
     def count(self, holds: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ import recbole.data.dataset.dataset as recbole_dataset
 from pyarrow import csv as arrow_csv
 
 from recbole_hns.compat import as_recbole_reads
+from recbole_hns.data.read_cache import ReadCache, categories
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,13 +147,25 @@ def _read_plain(
         if separator not in file.readline():
             return None
     kinds = {column: pa.string() if types[column] is str else pa.float64() for column in columns}
+    cache = ReadCache(path, separator)
+    found = cache.load(kinds)
+    if found is None:
+        found = _parse(path, separator, kinds)
+        if found is None:
+            return None
+        cache.keep(found)
+    return pd.DataFrame(found, copy=False)
+
+
+def _parse(path: str, separator: str, kinds: dict[str, pa.DataType]) -> dict[str, Any] | None:
+    """The columns of a plain file by Arrow, each a row long; None as :func:`_read_plain`."""
     try:
         table = arrow_csv.read_csv(
             path,
             arrow_csv.ReadOptions(use_threads=False, block_size=2**24),
             arrow_csv.ParseOptions(delimiter=separator, quote_char=False, escape_char=False),
             arrow_csv.ConvertOptions(
-                include_columns=columns,
+                include_columns=list(kinds),
                 column_types=kinds,
                 null_values=MISSING_NUMBER,
                 strings_can_be_null=False,
@@ -161,13 +174,13 @@ def _read_plain(
     except (pa.ArrowInvalid, pa.ArrowKeyError, OverflowError):
         return None
     found: dict[str, Any] = {}
-    for column in columns:
+    for column, kind in kinds.items():
         values = table.column(column)
         table = table.drop_columns([column])  # one after the other leaves memory
-        found[column] = _categories(values) if types[column] is str else _numbers(values)
+        found[column] = _categories(values) if kind == pa.string() else _numbers(values)
         if found[column] is None:
             return None
-    return pd.DataFrame(found, copy=False)
+    return found
 
 
 def _categories(values: pa.ChunkedArray) -> pd.Categorical | None:
@@ -181,14 +194,16 @@ def _categories(values: pa.ChunkedArray) -> pd.Categorical | None:
     if empty >= 0:
         codes = np.where(codes == empty, -1, codes - (codes > empty))
         tokens = pa.concat_arrays([tokens[:empty], tokens[empty + 1 :]])
-    index = pd.Index(tokens.to_numpy(zero_copy_only=False), dtype=object)
-    return pd.Categorical.from_codes(codes, index)
+    return categories(codes, tokens)
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray | None:
     """Numbers, NaN where one is missing; None where one may be too large, which pandas refuses."""
     numbers = values.to_numpy()
-    return None if np.isinf(numbers).any() else numbers
+    if np.isinf(numbers).any():
+        return None
+    # one chunk is Arrow's own, and RecBole fills in what is missing
+    return numbers if numbers.flags.writeable else numbers.copy()
 
 
 def concatenated(frames: list[pd.DataFrame], **how: Any) -> pd.DataFrame:

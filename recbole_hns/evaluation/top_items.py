@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_hns.ops import kernels
+from recbole_hns.ops import kernels, threads
 
 Ids = NDArray[np.int64]
 Block = tuple[int, Tensor]
 
-#: Users and items of a block of scores, which stays in a CPU's cache.
+#: Users of each thread, and items, of a block of scores, which stays in a CPU's cache.
 USERS, ITEMS = 512, 1024
 
 #: Columns that matrix products take together: blocks that begin with a multiple of it have, to the
@@ -80,7 +80,9 @@ def highest_of_blocks(
         values = scores.numpy()
         if best is None:
             best = np.full((len(row), k), -np.inf, values.dtype)
-        kernels.add_highest(values, first, row, offset, known, best, item)
+        lists = values, row, best, item
+        rows = values.size // threads.NUMBERS
+        threads.over_rows(kernels.add_highest, rows, *lists, whole=[first, offset, known])
     assert best is not None
     return best, item
 
@@ -113,7 +115,7 @@ class Ranking:
             row: row of each item that is not to be ranked, ``[n]``.
             item: these items.
         """
-        parts = -(-len(user) // USERS)
+        parts = -(-len(user) // (USERS * threads.number()))
         bounds = [len(user) * part // parts // TOGETHER * TOGETHER for part in range(parts)]
         bounds.append(len(user))
         key = (row * len(self._items) + item).sort().values

@@ -37,6 +37,9 @@ CHUNK = 256
 #: Steps after which Adam no longer feels a gradient: 0.9**400 is 5e-19.
 MEMORY = 400
 
+#: Of a gradient, what is too little to be seen in a row.
+FORGOTTEN = 1e-9
+
 #: in the shortest type, so that it leaves the other factor's
 HALF = np.float32(0.5)
 
@@ -144,8 +147,12 @@ def add_item_gradients(
 ) -> None:
     """Add to the items' gradient that of ``sum(grad * out)`` of :func:`list_products`."""
     places = np.empty(items.shape[1] + 1, np.int64)
+    ahead = max(AHEAD // items.shape[1], 1)
     for row in range(items.shape[0]):
         user = user_e[row]
+        if parts == 1 and row + ahead < items.shape[0]:
+            for item in items[row + ahead]:
+                _fetch_row(item_grad, item)
         for column in _share(items[row], part, parts, places):
             number, factor = items[row, column], grad[row, column]
             if not 0 <= number < len(item_grad):
@@ -158,7 +165,11 @@ def add_item_gradients(
 @_compiled()
 def add_rows(table: Any, ids: Any, rows: Any, part: Any, parts: Any) -> None:
     """Add ``rows[b]`` to ``table[ids[b]]``, for all b."""
-    for row in _share(ids, part, parts, np.empty(len(ids) + 1, np.int64)):
+    own = _share(ids, part, parts, np.empty(len(ids) + 1, np.int64))
+    for place in range(len(own)):
+        if place + AHEAD < len(own):
+            _fetch_row(table, ids[own[place + AHEAD]])
+        row = own[place]
         of_id, added = table[ids[row]], rows[row]
         for k in range(len(added)):
             of_id[k] += added[k]
@@ -224,6 +235,8 @@ def unit_rows_gradient(out: Any, length: Any, grad: Any, into: Any, smallest: An
 def clear_rows(ids: Any, table: Any) -> None:
     """Set ``table[ids[b]]`` to 0, for all b."""
     for row in range(len(ids)):
+        if row + AHEAD < len(ids):
+            _fetch_row(table, ids[row + AHEAD])
         of_id = table[ids[row]]
         for k in range(len(of_id)):
             of_id[k] = 0
@@ -290,7 +303,12 @@ def adam_rows(
     ``rate`` and ``root`` have the bias correction of the moments in them; ``rest1`` and ``rest2``
     are 1 - beta. ``last`` is the last step of each row.
     """
-    for each in _ids_of(ids, part, parts):
+    own = _ids_of(ids, part, parts)
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, grad, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         if last[each] == count:
             continue
         last[each] = count
@@ -310,6 +328,8 @@ def catch_up(
     last: Any,
     count: Any,
     sums: Any,
+    steps: Any,
+    early: Any,
     beta1: Any,
     beta2: Any,
     eps: Any,
@@ -318,33 +338,53 @@ def catch_up(
 ) -> None:
     """Give the rows ``ids`` Adam's steps after ``last`` up to ``count``, without gradient.
 
-    ``sums[:, last]`` are those of :mod:`recbole_hns.ops.lazy_adam`.
+    ``sums[:, last]`` are those of :mod:`recbole_hns.ops.lazy_adam`, and ``steps[:, step]`` rate and
+    root of each step, which rows with a ``last`` below ``early`` are given one by one.
     """
     # of the table's type
-    c, a, variance, decay1, decay2, least = np.zeros(6, table.dtype)
-    numbers = np.zeros(6, table.dtype)
-    numbers[5] = eps
-    for each in _ids_of(ids, part, parts):
+    c, a, variance, least = np.zeros(4, table.dtype)
+    numbers, decays = np.zeros(4, table.dtype), np.zeros(2, table.dtype)
+    roots = np.empty(table.shape[1], table.dtype)
+    numbers[3] = eps
+    own = _ids_of(ids, part, parts)
+    for place in range(len(own)):
+        if place + NEXT < len(own):
+            for array in (table, first, second):
+                _fetch_row(array, own[place + NEXT])
+        each = own[place]
         lacks = count - last[each]
         if lacks == 0:
             continue
         at = last[each]
         last[each] = count
-        mean = sums[1, at] / sums[0, at]
-        numbers[0], numbers[1] = sums[0, at], mean
-        numbers[2] = sums[2, at] / sums[0, at] - mean * mean
-        # less would be a number that takes a processor long
-        numbers[3] = beta1**lacks if lacks < MEMORY else 0.0
-        numbers[4] = beta2**lacks
-        c, a, variance, decay1, decay2, least = numbers
         row, m, v = table[each], first[each], second[each]
+        # less would be a number that takes a processor long
+        decays[0] = beta1**lacks if lacks < MEMORY else 0.0
+        decays[1] = beta2**lacks
+        if at < early:
+            roots[:] = np.sqrt(v)
+            left1, left2 = 1.0, 1.0
+            for step in range(at, count):
+                left1, left2 = left1 * beta1, left2 * beta2
+                if left1 < FORGOTTEN:
+                    break
+                numbers[0], numbers[1] = steps[0, step] * left1, steps[1, step] * np.sqrt(left2)
+                c, a, variance, least = numbers
+                for k in range(len(row)):
+                    row[k] -= m[k] * c / (a * roots[k] + least)
+        else:
+            mean = sums[1, at] / sums[0, at]
+            numbers[0], numbers[1] = sums[0, at], mean
+            numbers[2] = sums[2, at] / sums[0, at] - mean * mean
+            c, a, variance, least = numbers
+            for k in range(len(row)):
+                root = np.sqrt(v[k])
+                over = np.float32(1) / (a * root + least)
+                part = root * over
+                row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
         for k in range(len(row)):
-            root = np.sqrt(v[k])
-            over = np.float32(1) / (a * root + least)
-            part = root * over
-            row[k] -= m[k] * c * over * (np.float32(1) + variance * part * part)
-            m[k] *= decay1
-            v[k] *= decay2
+            m[k] *= decays[0]
+            v[k] *= decays[1]
 
 
 @_compiled(error_model="numpy")
@@ -484,18 +524,18 @@ def nearest_columns(scores: Any, target: Any, columns: Any, moved: Any) -> None:
 
 @_compiled()
 def add_highest(
-    scores: Any, first: int, row: Any, offset: Any, known: Any, best: Any, item: Any
+    scores: Any, row: Any, best: Any, item: Any, first: int, offset: Any, known: Any
 ) -> None:
     """Take the highest scores of a block into the lists of the highest so far.
 
     Args:
         scores: of the items ``first``, ``first + 1`` and so on, ``[B, N]``; NaN is left out.
-        first: see there.
         row: row of each list among those of ``offset``, ``[B]``.
-        offset: ``known[offset[r]:offset[r + 1]]``, ascending, are the items that are left out.
-        known: see there.
         best: the scores of the lists, falling, ``[B, k]``; changed.
         item: their items, ``[B, k]``; changed. An equal score comes after those that were first.
+        first: see there.
+        offset: ``known[offset[r]:offset[r + 1]]``, ascending, are the items that are left out.
+        known: see there.
     """
     for b in range(len(scores)):
         values, top, at = scores[b], best[b], item[b]

@@ -13,7 +13,9 @@ and an expansion around their mean A to the second order, with C their sum and V
 
     m * C / (A * sqrt(v) + eps) * (1 + V * v / (A * sqrt(v) + eps)**2),
 
-is the sum to 1e-6 of it, for any v. C, A and V depend on the last step of a row alone.
+is the sum to 1e-6 of it, for any v, once bias correction changes slowly, after 1 / (1 - beta2)
+steps. C, A and V depend on the last step of a row alone. Before, the terms of the sum are taken one
+by one, which is still faster than to have every row from memory in every step.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ MANY = 0.25
 class LazyAdam(torch.optim.Adam):
     """``torch.optim.Adam`` to 1e-5, at the cost of the rows that are read.
 
-    Only on the CPU, without weight decay, and once bias correction changes slowly, after
-    1 / (1 - beta2) steps; before, and where it is not known which rows have a gradient, a step is
-    dense. The state is that of ``torch.optim.Adam``.
+    Only on the CPU and without weight decay; elsewhere, in the first step of all, and where it is
+    not known which rows have a gradient, a step is dense. The state is that of
+    ``torch.optim.Adam``.
 
     Args:
         params: all parameters or their groups.
@@ -109,12 +111,7 @@ class LazyAdam(torch.optim.Adam):
 
 
 def _may_wait(table: Tensor, group: dict[str, Any], state: dict[str, Any]) -> bool:
-    return (
-        devices.by_kernel(table)
-        and not group["weight_decay"]
-        and bool(state)
-        and state["step"].item() * (1 - group["betas"][1]) >= 1
-    )
+    return devices.by_kernel(table) and not group["weight_decay"] and bool(state)
 
 
 class _Waiting:
@@ -130,23 +127,29 @@ class _Waiting:
         self._last: np.ndarray[Any, Any] | None = None  # of each row, the last it had
         # of each step: sums over later ones of c, c a and c a**2
         self._sums = np.zeros((3, kernels.MEMORY))
+        # of each step: rate and root of its bias correction
+        self._steps = np.zeros((2, kernels.MEMORY))
         self._factors: np.ndarray[Any, Any] | None = None
         self._group: dict[str, Any] = {}
 
     def read_all(self, table: Tensor, state: dict[str, Any]) -> None:
         """Give all rows the steps they lack."""
         self.was_read_whole = True
-        self.read(table, state, torch.arange(len(table)))
-        self._count = 0
+        if self._count:
+            self.read(table, state, torch.arange(len(table)))
+            self._count = 0
 
     def read(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> None:
         """Give rows the steps they lack, ids, ``[N]``, int64."""
-        in_shares(self._catch_up(table, state, ids))
+        if self._count:
+            in_shares(self._catch_up(table, state, ids))
 
     def _catch_up(self, table: Tensor, state: dict[str, Any], ids: Tensor) -> list[Loop]:
         if not self._count:
             return []
-        rest = self._last, self._count, self._sums, *self._group["betas"], self._group["eps"]
+        betas = self._group["betas"]
+        early = 1 / (1 - betas[1]) - (state["step"].item() - self._count)
+        rest = self._last, self._count, self._sums, self._steps, early, *betas, self._group["eps"]
         loop = loop_over(ids, kernels.catch_up, (table, *_moments(state)), (), *rest)
         # a root and a division for each number take some four times as long as to read a row
         return [loop._replace(rows=4 * len(ids))]
@@ -187,14 +190,16 @@ class _Waiting:
             # by which c and a fall
             self._factors = np.stack([(beta1 * beta2 ** (n / 2)) ** steps for n in range(3)])
         # what the loops catch up with is the sums before
-        more = self._count > self._sums.shape[1]
-        copies = [self._sums, np.zeros_like(self._sums)] if more else [self._sums]
-        self._sums = np.concatenate(copies, axis=1)
-        first = max(self._count - kernels.MEMORY, 0)
-        for n, (sums, factors) in enumerate(zip(self._sums, self._factors, strict=True)):
-            sums[first : self._count] += (
-                rate * correction ** (-n / 2) * factors[first - self._count :]
+        if self._count > self._sums.shape[1]:
+            self._sums, self._steps = (
+                np.concatenate([each, np.zeros_like(each)], axis=1)
+                for each in (self._sums, self._steps)
             )
+        self._steps[:, self._count - 1] = rate, correction**-0.5
+        first = max(self._count - kernels.MEMORY, 0)
+        weights = rate * correction ** (-np.arange(3) / 2)
+        factors = self._factors[:, first - self._count :]
+        self._sums[:, first : self._count] += weights[:, np.newaxis] * factors
 
 
 def _moments(state: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,8 @@ def list_scores(
     if items.shape[1] > len(item_table):
         # all scores are fewer, and PyTorch's sampled product refuses such a pattern
         return (user_e @ item_table.t()).gather(1, items)
+    if known is None and not torch.is_grad_enabled():
+        return _scores(user_e, item_table, items)
     return _ListScores.apply(user_e, item_table, items, known)
 
 
@@ -52,23 +54,7 @@ class _ListScores(torch.autograd.Function):
         ctx.item_grad = item_table.grad if item_table.is_leaf else None
         if known is not None:
             return known.clone()
-        batch, num = items.shape
-        if devices.on_cpu(items):
-            scores = user_e.new_empty(batch, num)
-            *rows, table = _arrays(user_e, items, scores, item_table)
-            threads.over_rows(kernels.list_products, items.numel(), *rows, whole=[table])
-            return scores
-        if num == 1:
-            return (user_e * item_table.index_select(0, items[:, 0])).sum(dim=1, keepdim=True)
-        pattern = torch.sparse_csr_tensor(
-            torch.arange(0, (batch + 1) * num, num, device=items.device),
-            items.reshape(-1),
-            user_e.new_zeros(batch * num),
-            (batch, len(item_table)),
-            check_invariants=False,
-        )
-        product = torch.sparse.sampled_addmm(pattern, user_e, item_table.t(), beta=0.0)
-        return product.values().view(batch, num)
+        return _scores(user_e, item_table, items)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
@@ -94,6 +80,26 @@ class _ListScores(torch.autograd.Function):
         else:
             into += _sum_by_item(items, grad, user_e, len(into))
         return user_grad, item_grad, None, None
+
+
+def _scores(user_e: Tensor, item_table: Tensor, items: Tensor) -> Tensor:
+    batch, num = items.shape
+    if devices.on_cpu(items):
+        scores = user_e.new_empty(batch, num)
+        *rows, table = _arrays(user_e, items, scores, item_table)
+        threads.over_rows(kernels.list_products, items.numel(), *rows, whole=[table])
+        return scores
+    if num == 1:
+        return (user_e * item_table.index_select(0, items[:, 0])).sum(dim=1, keepdim=True)
+    pattern = torch.sparse_csr_tensor(
+        torch.arange(0, (batch + 1) * num, num, device=items.device),
+        items.reshape(-1),
+        user_e.new_zeros(batch * num),
+        (batch, len(item_table)),
+        check_invariants=False,
+    )
+    product = torch.sparse.sampled_addmm(pattern, user_e, item_table.t(), beta=0.0)
+    return product.values().view(batch, num)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -94,6 +94,9 @@ def over_rows(
     """
     length = len(arrays[0])
     num = min(parts(rows), max(length, 1))
+    if num == 1:
+        kernel(*arrays, *whole)
+        return
     bounds = [length * part // num for part in range(num + 1)]
 
     def work(part: int) -> None:
@@ -113,6 +116,10 @@ def in_shares(rows: int, *loops: Callable[[int, int], object]) -> None:
         loops: see there.
     """
     num = parts(rows)
+    if num == 1:
+        for loop in loops:
+            loop(0, 1)
+        return
 
     def work(part: int) -> None:
         for loop in loops:

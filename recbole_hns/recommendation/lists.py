@@ -21,7 +21,7 @@ from recbole_hns.model import make_adapter
 from recbole_hns.model.cosine import CosineTables
 from recbole_hns.model.embeddings import SMALLEST_NORM, EmbeddingAdapter
 from recbole_hns.model.predicted import PredictedAdapter
-from recbole_hns.ops import devices
+from recbole_hns.ops import devices, threads
 
 if TYPE_CHECKING:
     from recbole_hns.recommendation.loading import Trained
@@ -212,7 +212,7 @@ class _Best:
     def _rows_at_once(self) -> int:
         blocks = self._items is not None and devices.by_kernel(self._items)
         if blocks:
-            return max(1, USERS * ITEMS // min(self._item_num, ITEMS))
+            return threads.number() * max(1, USERS * ITEMS // min(self._item_num, ITEMS))
         return max(1, SCORES // self._item_num)
 
     def _best(self, ids: Ids, k: int) -> tuple[NDArray[np.floating], Ids]:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hns.data.interactions import UsedItems, rows
+from recbole_hns.data.interactions import UsedItems, rows, stable_order
 
 
 @given(st.data())
@@ -34,3 +34,25 @@ def test_rows_are_those_of_the_users_one_after_the_other(data):
     )
     expected = [(row, item) for row, u in enumerate(wanted) for item in sorted(own[u])]
     assert list(zip(*(part.tolist() for part in found))) == expected
+
+
+NUMBERS = {
+    "few": st.integers(-3, 3),
+    "whole": st.integers(-(2**70), 2**70).map(float),
+    "numbers": st.floats(),
+    "times": st.integers(1_600_000_000, 1_600_000_009).map(float),
+    "ids": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@given(st.data())
+def test_an_order_is_that_of_a_stable_sort(data):
+    kind = data.draw(st.sampled_from(list(NUMBERS)))
+    numbers = data.draw(st.lists(NUMBERS[kind], max_size=40))
+    values = np.array(numbers, dtype=np.int64 if kind in ("few", "ids") else np.float64)
+    if data.draw(st.booleans()):
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+    found = stable_order(values)
+    assert found.dtype == np.int64
+    assert found.tolist() == np.argsort(values, kind="stable").tolist()

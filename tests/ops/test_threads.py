@@ -10,6 +10,7 @@ from conftest import QUIET, prepared
 
 from recbole_hns import run
 from recbole_hns.data import NegativePool
+from recbole_hns.evaluation.top_items import highest_of_blocks
 from recbole_hns.ops import threads
 from recbole_hns.ops.finite_sums import finite_sums
 from recbole_hns.ops.highest import highest
@@ -123,6 +124,14 @@ def of_rows_of_scores():
     return finite_sums(scores), highest(scores, 3), columns, *nearest(scores, random(BATCH, 1))
 
 
+def of_lists():
+    scores = random(BATCH, 60).round(decimals=1)  # some are equal
+    row, known = np.arange(BATCH), np.sort(ids(BATCH, 9).numpy(), axis=1)
+    blocks = ((first, scores[:, first : first + 20].contiguous()) for first in (0, 20, 40))
+    found = highest_of_blocks(blocks, row, 9 * np.arange(BATCH + 1), known.reshape(-1), 4)
+    return [torch.from_numpy(each) for each in found]
+
+
 def of_steps(make):
     table = random(ROWS, DIM).requires_grad_()
     touched = {}
@@ -149,11 +158,21 @@ def of_steps(make):
         of_look_up,
         of_unit_rows,
         of_rows_of_scores,
+        of_lists,
         lambda: of_steps(SparseAdam),
         lambda: of_steps(RowwiseAdagrad),
         lambda: of_steps(LazyAdam),
     ],
-    ids=["few", "look_up", "unit_rows", "scores", "sparse_adam", "rowwise_adagrad", "adam"],
+    ids=[
+        "few",
+        "look_up",
+        "unit_rows",
+        "scores",
+        "lists",
+        "sparse_adam",
+        "rowwise_adagrad",
+        "adam",
+    ],
 )
 def test_results_are_the_same_to_the_last_bit(loops):
     results = []

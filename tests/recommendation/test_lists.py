@@ -72,7 +72,7 @@ def test_the_highest_of_blocks_are_those_of_a_sort(data):
     best, item = np.full((rows, k), -np.inf, scores.dtype), np.zeros((rows, k), np.int64)
     for first in range(1, items, block):
         part = np.ascontiguousarray(scores[:, first : first + block])
-        kernels.add_highest(part, first, users, offset, np.concatenate(known), best, item)
+        kernels.add_highest(part, users, best, item, first, offset, np.concatenate(known))
     for row in range(rows):
         expected = literal(scores[row], set(known[users[row]].tolist()), k)
         assert item[row][item[row] > 0].tolist() == expected
