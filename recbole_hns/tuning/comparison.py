@@ -160,7 +160,7 @@ def compare(
         take_over(job, table)
 
     # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import prepared, run_trials
+    from recbole_hns.tuning.trials import every_point, prepared, run_trials
 
     config, splits = prepared(job)
     metric, told = config["valid_metric"].lower(), f"split {config['data_split']}"
@@ -176,7 +176,8 @@ def compare(
             check_unused(output, path, *RESULTS)
             write_record(asked, path)
         try:
-            results = run_trials(job, config, splits, table, again, after_each=write)
+            plan = every_point(job, config)
+            results = run_trials(job, config, splits, table, again, plan, write)
         except JobError:
             print("\n".join([write(), where]))
             raise

@@ -34,7 +34,7 @@ MOST_POINTS = 10**5
 #: Draws for each point that is wanted, after which the possible ones are all that there will be.
 TRIES = 100
 
-#: Types that the two bounds of a distribution may have, beside whose names only ``choice`` is known.
+#: Types of the two bounds that a distribution has; beside these there is ``choice``.
 BOUNDS: dict[str, tuple[type, ...]] = {
     "uniform": (int, float),
     "loguniform": (int, float),
@@ -281,7 +281,9 @@ def searchable(
     """The keys that a sweep may search: the sampler's, the losses', the training's, the model's."""
     of_losses = [key for loss in losses for key in loss.hyperparameters]
     of_training = [key.name for key in TABLE if key.searchable]
-    return list(dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *model_keys(model)]))
+    return list(
+        dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *model_keys(model)])
+    )
 
 
 def model_keys(model: str) -> list[str]:
