@@ -14,9 +14,6 @@ from optuna.distributions import (
     FloatDistribution,
 )
 
-#: Columns of a table of trials that are no parameters.
-OTHERS = ("trial", "status", "error", "score", "best_epoch", "epochs", "result_file")
-
 #: A number whose largest value is this many times its smallest counts by its logarithm.
 LOGARITHMIC = 20
 
@@ -24,13 +21,16 @@ LOGARITHMIC = 20
 FEWEST = 8
 
 
-def importances(trials: pd.DataFrame, kinds: Sequence[str]) -> dict[str, dict[str, float]]:
+def importances(
+    trials: pd.DataFrame, parameters: Sequence[str], kinds: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """The importance of parameters over all trials, and over those of the kind of the best.
 
     Args:
-        trials: with the parameters and ``score``, the best first. A parameter that a trial does
-            not have is missing there.
-        kinds: the parameters that say of which kind a trial is.
+        trials: with the parameters and ``score``, the best first. What a trial does not have is
+            missing there.
+        parameters: columns.
+        kinds: those that say of which kind a trial is, as far as they are there.
 
     Returns:
         By which trials, of parameters that all of them have, the importances, which sum to 1.
@@ -39,22 +39,18 @@ def importances(trials: pd.DataFrame, kinds: Sequence[str]) -> dict[str, dict[st
     for key in kinds:
         if key in trials and not pd.isna(trials[key].iloc[0]):
             same = same[same[key] == trials[key].iloc[0]]
-    found = {f"all {len(trials)} trials": _importances(trials)}
+    found = {f"all {len(trials)} trials": _importances(trials, parameters)}
     if len(same) < len(trials):
         told = ", ".join(str(trials[key].iloc[0]) for key in kinds if key in trials)
-        found[f"{len(same)} trials of {told}"] = _importances(same)
+        found[f"{len(same)} trials of {told}"] = _importances(same, parameters)
     return {name: values for name, values in found.items() if values}
 
 
-def _importances(trials: pd.DataFrame) -> dict[str, float]:
+def _importances(trials: pd.DataFrame, parameters: Sequence[str]) -> dict[str, float]:
     distributions = {
         key: _distribution(trials[key])
-        for key in trials
-        if key not in OTHERS
-        and not key.startswith(("valid_", "test_"))
-        and not key.endswith("_seconds")
-        and trials[key].notna().all()
-        and trials[key].nunique() > 1
+        for key in parameters
+        if trials[key].notna().all() and trials[key].nunique() > 1
     }
     if len(trials) < FEWEST or not distributions or trials["score"].nunique() < 2:
         return {}

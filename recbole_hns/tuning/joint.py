@@ -9,9 +9,10 @@ losses by cosine over candidates that a batch shares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_hns.config.config import model_class
+from recbole_hns.config.keys import KEYS
 from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
@@ -20,9 +21,6 @@ from recbole_hns.model.registry import adapter_class
 from recbole_hns.parameters import Declared
 from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning.space import default_space, model_keys
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 #: The model of a search that names none: without layers it is matrix factorisation.
 MODEL = "LightGCN"
@@ -69,8 +67,8 @@ class JointSpace:
         facts: of the data.
 
     Raises:
-        UserError: if the sampler or the loss given has no part in the family of the similarity
-            given.
+        UserError: if there is no such model, sampler or loss, or it has no part in the family of
+            the similarity given.
     """
 
     def __init__(self, model: str, given: Mapping[str, Any], facts: Facts) -> None:
@@ -78,6 +76,11 @@ class JointSpace:
         self._model, self._of_model = model, model_keys(model)
         self._embeds = adapter_class(model_class(model)).has_embeddings
         similarity, sampler, loss = map(given.get, ("similarity", "sampler", "loss"))
+        if similarity is not None:
+            KEYS["similarity"].check(similarity)
+        for name, class_of in ((sampler, sampler_class), (loss, loss_class)):
+            if name is not None:
+                class_of(name)
         self.samplers = [sampler] if sampler is not None else [*SAMPLERS]
         self.losses = [loss] if loss is not None else [*LOSSES]
         possible = {
@@ -90,8 +93,8 @@ class JointSpace:
             allowed = f"is not searched with similarity={similarity or 'inner'}; leave one out"
             raise UserError.of(key, given.get(key), allowed)
 
-    def __call__(self, trial: BaseTrial) -> dict[str, Any]:
-        """The keys of a trial that are not given."""
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        """The keys of a trial of Optuna's that are not given."""
         found = _Suggestions(trial, self.given)
         family = found.choice("similarity", self.families)
         found.prefix = f"{family}."
@@ -115,16 +118,17 @@ class JointSpace:
         sampler = found.choice("sampler", self.samplers)
         searched: list[type[Declared]] = []
         if sampler in SAMPLERS:
-            low, high = max(16, self.given.get("dns_m", 1)), self._facts.items // 8
-            number = found.number("candidate_num", low, min(512, high), log=True, whole=True)
-            if self._embeds:
+            number = self._candidates(found, max(16, self.given.get("dns_m", 1)), 512, part=8)
+            if self._embeds and number is not None:
                 found.choice("candidate_sharing", ["row", "batch"])
-            if sampler == "softmax_v":
-                found.number("softmax_rho", 0.05, 5.0, log=True)
-            elif "dns_m" not in self.given and number != "all":
-                fraction = found.number(FRACTION, 0.02, 0.5, log=True)
-                del found.keys[FRACTION]
-                found.fix("dns_m", max(1, round(fraction * number)))
+            # where it is given, hardness follows from it
+            if "opauc_beta" not in self.given:
+                if sampler == "softmax_v":
+                    found.number("softmax_rho", 0.05, 5.0, log=True)
+                elif "dns_m" not in self.given and number is not None:
+                    fraction = found.number(FRACTION, 0.02, 0.5, log=True)
+                    del found.keys[FRACTION]
+                    found.fix("dns_m", max(1, round(fraction * number)))
         else:
             searched.append(sampler_class(sampler))
         if "loss" in self.given:
@@ -140,9 +144,9 @@ class JointSpace:
         """A loss of many negatives, which does not see the length of an embedding."""
         found.fix("sampler", "all")
         loss = found.choice("loss", self.losses)
-        most = min(2048, self._facts.items // 2)
-        found.number("candidate_num", 64, most, log=True, whole=True)
-        found.fix("candidate_sharing", "batch")
+        number = self._candidates(found, 64, 2048, part=2)
+        if number is not None:
+            found.fix("candidate_sharing", "batch")
         if loss in LOSSES:
             found.number("loss_tau", 0.05, 0.4, log=True)
             if loss == "sl_at_k":
@@ -151,14 +155,24 @@ class JointSpace:
                 found.number("bsl_power", 1.0, 1.2)
         else:
             _listed(found, "all", loss, [loss_class(loss)])
-        if found.choice("candidate_distribution", ["uniform", "popularity"]) == "popularity":
-            found.fix("candidate_alpha", 1.0)
+        if number is not None:
+            source = found.choice("candidate_distribution", ["uniform", "popularity"])
+            if source == "popularity":
+                found.fix("candidate_alpha", 1.0)
         found.choice("eval_similarity", ["trained", "inner"])
         self._reg_weight(found, 1e-6, 1e-3)
         self._weight_decay(found, 1e-5, 0.03)
         # what counts is the learning rate over the initial scale
         found.number("learning_rate", 0.01, 0.3, log=True)
         found.fix("embedding_std", 1.0)
+
+    def _candidates(self, found: _Suggestions, low: int, most: int, part: int) -> int | None:
+        """How many candidates are drawn, of a part of the items; None where none are drawn."""
+        if self.given.get("candidate_distribution") == "in_batch":
+            return None
+        high = min(most, self._facts.items // part)
+        number = found.number("candidate_num", low, high, log=True, whole=True)
+        return None if number == "all" else number
 
     def _reg_weight(self, found: _Suggestions, low: float, high: float) -> None:
         """L2 on squared norms, which other models do not have, or on another scale."""
@@ -180,7 +194,7 @@ class _Suggestions:
         prefix: of the parameters' names.
     """
 
-    def __init__(self, trial: BaseTrial, given: Mapping[str, Any]) -> None:
+    def __init__(self, trial: Any, given: Mapping[str, Any]) -> None:
         self._trial, self._given = trial, given
         self.keys: dict[str, Any] = {}
         self.prefix = ""
@@ -232,7 +246,10 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     for path in sorted(properties_path("recommended").glob("*.yaml")):
-        recipe = _Recipe(read_yaml(path))
+        said = {**UNSAID, **read_yaml(path)}
+        if said["similarity"] not in space.families:
+            continue
+        recipe = _Recipe(said)
         try:
             keys = {**space(recipe), **space.given}
         except ValueError:  # a choice that there is not
@@ -265,7 +282,7 @@ class _Recipe:
     """
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        self._keys = {**UNSAID, **keys}
+        self._keys = dict(keys)
         self.params: dict[str, Any] = {}
         if "dns_m" in keys:
             self._keys[FRACTION] = keys["dns_m"] / keys["candidate_num"]

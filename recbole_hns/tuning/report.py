@@ -27,9 +27,6 @@ SHOWN = 10
 #: the model is that was trained with it at last.
 PAGE, BEST, MODEL = "report", "best.yaml", "model"
 
-#: Of fewer trials, nothing can be said of what mattered.
-FEWEST = 8
-
 #: What says of a kind of trials which parameters they have.
 KINDS = ("similarity", "sampler", "loss")
 
@@ -83,7 +80,7 @@ def write_report(
     write_yaml(recipe, output / BEST, f"to train on every part of the data: {on_all}")
     pictures = draw(ranked)
     metric = config["valid_metric"].lower()
-    varied = [key for key in ranked if key in _keys(points) and ranked[key].nunique() > 1]
+    varied = [key for key in parameters_of(points) if ranked[key].nunique() > 1]
     named = [key for key in KINDS if key in varied] if searched else list(best)
     brief = _best_table(ranked, named, metric)
     files = [f"{PAGE}.md", f"{PAGE}.html", "trials.csv", BEST, "trials/"]
@@ -176,12 +173,18 @@ def sweep_pictures(space: Space, metric: str, ranked: pd.DataFrame, output: Path
 
 
 def search_pictures(
-    ended: pd.Series, metric: str, bigger: bool, ranked: pd.DataFrame, output: Path
+    ended: pd.Series,
+    parameters: Sequence[str],
+    metric: str,
+    bigger: bool,
+    ranked: pd.DataFrame,
+    output: Path,
 ) -> list[Picture]:
     """The best so far over time, and which parameters mattered.
 
     Args:
         ended: seconds of the search after which each trial ended, by its row.
+        parameters: columns of them.
         metric: key of the metric that they were chosen by.
         bigger: whether a larger value of it is better.
         ranked: the trials that came to a score, the best first.
@@ -196,7 +199,7 @@ def search_pictures(
         style.save(search_curve.draw(timed, metric, bigger), output, "best_so_far")
         shows = "Each trial's validation score where it ended, and the best so far"
         pictures.append(Picture("best_so_far.png", shows))
-    found = importances(ranked, KINDS) if len(ranked) >= FEWEST else {}
+    found = importances(ranked, parameters, KINDS)
     if found:
         style.save(importance.draw(found), output, "importance")
         shows = "How much of the difference between trials goes with each parameter (fANOVA)"
@@ -243,8 +246,9 @@ def _cell(value: Any, form: str = "g") -> str:
     return "-" if value is None else str(value)
 
 
-def _keys(points: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {key for point in points for key in point}
+def parameters_of(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that any point has, in order."""
+    return list(dict.fromkeys(key for point in points for key in point))
 
 
 def _failures(table: pd.DataFrame) -> list[Part]:

@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recbole_hns.config import DEFAULTS, Config
 from recbole_hns.data.preparation import Split
@@ -32,7 +32,7 @@ from recbole_hns.tuning.record import (
     resuming,
     write_record,
 )
-from recbole_hns.tuning.report import Report, search_pictures, write_report
+from recbole_hns.tuning.report import Report, parameters_of, search_pictures, write_report
 from recbole_hns.tuning.table import TrialTable
 from recbole_hns.tuning.trial import Job, outcome
 
@@ -61,7 +61,7 @@ class Suggested(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     params: dict[str, Any]
-    status: Literal["waiting", "finished", "stopped", "failed", "cut"] = "waiting"
+    status: Annotated[str, Field(pattern="^(waiting|finished|stopped|failed|cut)$")] = "waiting"
     seconds: NonNegativeFloat | None = None
 
 
@@ -192,7 +192,8 @@ class Progress:
         Those that failed are tried again, and if there is time left, those that the budget cut.
 
         Raises:
-            UserError: if a result file is of a run with another config.
+            UserError: if the record has something else than the space suggests, or a result file
+                is of a run with another config.
         """
         from optuna.trial import FixedTrial
 
@@ -200,7 +201,10 @@ class Progress:
 
         again = {"failed"} if self._left == 0 else {"failed", "cut"}
         for number, suggested in enumerate(self._record.suggested):
-            point = space(FixedTrial(suggested.params))
+            try:
+                point = space(FixedTrial(suggested.params))
+            except (ValueError, TypeError) as error:
+                raise damaged(self._path, f"suggested.{number}: {error}") from None
             numbered = {NUMBER: number, **point}
             file = result_file(self._path.parent / "trials", number)
             self.table.add(numbered, file)
@@ -254,8 +258,8 @@ class Progress:
         seconds = self._before + time.monotonic() - self._start
         for suggested, status in zip(record.suggested, self.table.statuses, strict=True):
             if suggested.status == "waiting" != status:
-                cut = status == "stopped" and record.budget is not None
-                suggested.status = "cut" if cut and seconds >= record.budget else status
+                late = record.budget is not None and seconds >= record.budget
+                suggested.status = "cut" if late and status == "stopped" else status
                 suggested.seconds = seconds
         write_record(self._record, self._path)
 
@@ -265,7 +269,8 @@ class Progress:
         points = [{k: v for k, v in point.items() if k != "trial"} for point in self.table.points]
         ended = pd.Series([each.seconds for each in self._record.suggested], dtype=float)
         metric, bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
-        draw = functools.partial(search_pictures, ended, metric, bigger, output=folder)
+        told = (ended, parameters_of(points), metric, bigger)
+        draw = functools.partial(search_pictures, *told, output=folder)
         seconds = 0.0 if ended.isna().all() else ended.max()
         return write_report(keys, points, config, table, seconds, folder, draw, searched=True)
 
