@@ -32,6 +32,9 @@ LOSSES = ("softmax", "sl_at_k", "bsl")
 #: What is searched in place of M of DNS(M,N): M over N, with which every N has a possible M.
 FRACTION = "dns_m_fraction"
 
+#: A recipe beside them: negatives by popularity, and inner products at evaluation.
+BY_POPULARITY = ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml")
+
 #: Epochs between two decays of the learning rate.
 DECAY_STEP = 5
 
@@ -118,7 +121,7 @@ class JointSpace:
         sampler = found.choice("sampler", self.samplers)
         searched: list[type[Declared]] = []
         if sampler in SAMPLERS:
-            number = self._candidates(found, max(16, self.given.get("dns_m", 1)), 512, part=8)
+            number = self._candidates(found, max(16, self.given.get("dns_m", 1)), 256, part=8)
             if self._embeds and number is not None:
                 found.choice("candidate_sharing", ["row", "batch"])
             # where it is given, hardness follows from it
@@ -239,14 +242,17 @@ def _listed(
 
 
 def recipes(space: JointSpace) -> list[dict[str, Any]]:
-    """The recommended recipes as parameters of a space: where a search starts, cheap ones first.
+    """Recipes that were found before, as parameters of a space, those with few layers first.
 
     Of recipes that differ in numbers only there is one. One with a choice that the space does not
     have is left out.
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
-    for path in sorted(properties_path("recommended").glob("*.yaml")):
-        said = {**UNSAID, **read_yaml(path)}
+    recommended = sorted(properties_path("recommended").glob("*.yaml"))
+    for files in [*([path] for path in recommended), [*map(properties_path, BY_POPULARITY)]]:
+        said = dict(UNSAID)
+        for path in files:
+            said.update(read_yaml(path))
         if said["similarity"] not in space.families:
             continue
         recipe = _Recipe(said)

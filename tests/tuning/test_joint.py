@@ -51,7 +51,7 @@ GIVEN = [
 ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["LightGCN", "BPR", "NGCF", "SGL", "ConvNCF"]),
     st.sampled_from(GIVEN),
@@ -83,7 +83,7 @@ def test_every_point_can_be_trained(model, keys, facts, seed):
 
 def test_ranges_fit_the_data():
     def most(facts, key):
-        points = [drawn(JointSpace("LightGCN", {}, facts), seed) for seed in range(300)]
+        points = [drawn(JointSpace("LightGCN", {}, facts), seed) for seed in range(150)]
         return max(point[key] for point in points)
 
     assert most(PHONES, "n_layers") == 4
@@ -109,10 +109,14 @@ def test_a_search_starts_from_the_recommended_recipes():
     ]
     assert len(set(kinds)) == len(kinds) >= 4
     assert {"inner", "cosine"} == {start["similarity"] for start in starts}
+    assert ("popularity", "inner") in {
+        (start.get("candidate_distribution"), start.get("eval_similarity")) for start in starts
+    }
     same = {"dataset", "embedding_size", "epochs", "eval_step", "stopping_step", "metrics", "topk"}
     for name in ("phones", "ml-1m"):
         recipe = read_yaml(properties_path(f"recommended/{name}.yaml"))
-        (start,) = (each for each in starts if each["n_layers"] == recipe["n_layers"])
+        alike = {"n_layers": recipe["n_layers"], "sampler": recipe["sampler"]}
+        (start,) = (each for each in starts if alike.items() <= each.items())
         for key in recipe.keys() - same - {"model", "valid_metric"}:
             assert start[key] == pytest.approx(recipe[key]), (name, key)
 
@@ -124,7 +128,8 @@ def test_what_is_given_stays_and_the_rest_of_a_recipe_is_tried():
         assert not any(key.endswith(("learning_rate", "ahns_beta", "sampler")) for key in params)
     # which has no layers, and L2 of its own
     space = JointSpace("BPR", {"similarity": "cosine"}, PHONES)
-    (params,) = recipes(space)
+    first, second = recipes(space)
+    params = {**first, **second}
     assert not [key for key in params if re.search(r"n_layers|reg_weight|^similarity", key)]
 
 
