@@ -212,11 +212,12 @@ def _summary(best: pd.Series, config: Config, counts: str) -> list[Part]:
     name = config["valid_metric"]
     told = f"{name} {best['score']:.4f} in validation after {best['best_epoch']:.0f} epochs"
     test = best.get(f"test_{metric}")
+    early = " It was ended early, and may come further." if best["status"] == "stopped" else ""
     tested = "" if test is None or pd.isna(test) else f", {test:.4f} on the test part"
     split = f"Data: {config['dataset']}, split {config['data_split']}."
     return [
         f"The best of them, trial {best['trial']}, came to {told}{tested}; it was chosen by "
-        "validation alone.",
+        f"validation alone.{early}",
         f"{counts[0].upper()}{counts[1:]}. {split}",
     ]
 

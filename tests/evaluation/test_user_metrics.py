@@ -72,6 +72,11 @@ def ranking(result, user):
     return [item for item in order if item not in known]
 
 
+def test_users_metrics_need_a_result_file(toy):
+    with pytest.raises(UserError, match="user_metrics=True: must be False where nothing is saved"):
+        run(config_dict={**toy, "user_metrics": True}, saved=False)
+
+
 def test_no_file_is_left_unasked_or_of_values(toy, caplog):
     result = recbole_hns.run(sampler="rns", config_dict={**toy, **KEYS, "valid_metric": "MRR@5"})
     assert not list(result.result_file.parent.glob("*.parquet"))

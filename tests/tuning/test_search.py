@@ -92,6 +92,18 @@ def test_a_search_and_what_it_leaves(toy, capsys):
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_a_sampler_of_the_user_is_searched_with_the_rest(toy):
+    keys = {**SHORT, **toy, "epochs": 1, "rank": 1}
+    results = tune("BPR", sampler="theirs:Ranked", trials=2, config_dict=keys, output="ranked")
+    assert results.num_errors == 0
+    config = yaml.safe_load(Path("ranked/best.yaml").read_text())
+    assert (config["model"], config["sampler"], config["rank"]) == ("BPR", "theirs:Ranked", 1)
+    assert config["weight_decay"] == trials("ranked").sort_values("score")["weight_decay"].iloc[-1]
+    with pytest.raises(UserError, match="names theirs:Ranked, which is not one of this package"):
+        tune(resume=True, output="ranked")
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_a_trial_that_fails_ends_nothing(toy):
     keys = {**SHORT, **toy, "epochs": 2, "learning_rate": 1e38}
     results = tune(trials=2, config_dict=keys)
