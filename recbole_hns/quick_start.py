@@ -118,6 +118,9 @@ def run(
         config = Config(model, dataset, sampler, config_file_list, config_dict, command_line, loss)
     else:
         config = _resumed_config(resume, given)
+    if config["user_metrics"] and not saved:
+        allowed = "must be False where nothing is saved: they go beside the result file"
+        raise UserError.of("user_metrics", True, allowed)
     init_seed(config["seed"], config["reproducibility"])
     if frame is None and resume is None:
         check_dataset_folder(config)
@@ -208,6 +211,8 @@ def train_and_test(
         logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
     table = result_table(best_valid_result, test_result, config["protocol"])
+    if test_result is not None:
+        table += f"\nsplit: {config['data_split']}"
     if report is None:
         logger.info("\n" + table)
     else:

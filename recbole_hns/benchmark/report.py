@@ -51,7 +51,7 @@ def environment(config: Config, dataset: Dataset | None = None) -> dict[str, Any
     """What a time depends on, whichever entry it is of; RecBole's padding ids do not count."""
     device = config["device"]
     on_gpu = device.type == "cuda"
-    facts = {"model": config["model"], "dataset": config["dataset"]}
+    facts = {key: config[key] for key in ("model", "dataset", "data_split")}
     if dataset is not None:
         facts.update(users=dataset.user_num - 1, items=dataset.item_num - 1)
     for key in ("embedding_size", "n_layers", "train_batch_size", "seed"):

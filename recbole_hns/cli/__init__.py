@@ -19,7 +19,7 @@ COMMANDS = {
     "Data": {"convert": "the field's data formats to RecBole's, with a ready split"},
     "Training": {
         "run": "train and test a RecBole model with a sampler",
-        "tune": "search hyperparameters, such as a sampler's hardness, with Ray Tune",
+        "tune": "find a recipe in a given time, or sweep over hyperparameters, with Ray Tune",
         "compare": "samplers over several seeds, with a table and a test of significance",
     },
     "Using": {

@@ -1,4 +1,4 @@
-"""``recbole-hns tune``: a sweep over hyperparameters on Ray Tune."""
+"""``recbole-hns tune``: a search or a sweep over hyperparameters on Ray Tune."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from recbole_hns.cli.options import Command, Given, options, refuse_misspelt
 from recbole_hns.config import DEFAULTS
 from recbole_hns.config.known import check_early
+from recbole_hns.tuning.budget import seconds_of
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -31,12 +32,24 @@ RESOURCES = options(
 )
 
 OPTIONS = options(
+    budget=(
+        str | None,
+        Field(None, description="searches the joint space for that long, such as 30m or 2h"),
+    ),
+    trials=(
+        PositiveInt | None,
+        Field(None, description="searches the joint space with so many trials at most"),
+    ),
+    retrain=(
+        bool,
+        Field(False, description="train the best on training and validation part at last"),
+    ),
     params=(
         str | None,
         Field(None, description="search space; unset is that of the sampler and of the loss"),
     ),
     output=(str, Field("tune", min_length=1, description="directory for the files")),
-    resume=(bool, Field(False, description="go on with the sweep in --output")),
+    resume=(bool, Field(False, description="go on with what is in --output")),
     num_samples=(
         PositiveInt,
         Field(1, description="random points for each of the grid, where some are drawn"),
@@ -48,9 +61,20 @@ OPTIONS = options(
 )
 
 HELP = """\
-Train and test at every point of a search space, as trials on Ray Tune, and choose by validation.
-Writes trials.csv, best.yaml, a figure of every metric over every parameter, a map over every two,
-and each trial's result file.
+Find hyperparameters by validation, as trials on Ray Tune.
+
+\b
+  recbole-hns tune --dataset=mine --budget=30m --retrain
+
+Without --params, --budget or --trials have Optuna search what has to be tuned together: layers, the
+sampler or the loss with its hardness, sharing, L2, weight decay, learning rate and its decay,
+initial scale and batch size, with ranges that fit the data, from the recommended recipes on. ASHA
+ends hopeless trials early. The budget is time of the clock, however many trials are at work.
+
+With neither, every point of a search space is trained and tested.
+
+Both write a page, report.md and report.html, trials.csv, best.yaml, figures, and each trial's
+result file.
 
 A search space is a YAML file of parameters of the sampler, the loss, the model or the training:
 
@@ -69,10 +93,12 @@ not searched. So is --config_files="A B", YAML files, under the space.
 
 
 def run(given: Given) -> int:
-    """Run the sweep; returns the exit status, 1 if no trial finished."""
+    """Search; returns the exit status, 1 if no trial finished."""
     keys = dict(given.keys)
     files = keys.pop("config_files", "").split()
     refuse_misspelt(keys, OPTIONS | RESOURCES)
+    if given.values["budget"] is not None:
+        seconds_of(given.values["budget"])
     if not given.values["resume"]:
         check_early(files, keys)
 
@@ -92,8 +118,8 @@ def exit_status(results: ResultGrid) -> int:
 COMMAND = Command(
     "tune",
     run,
-    "[--model={model}] [--dataset={dataset}] [--sampler={sampler}] [--params=SPACE.yaml] "
-    "[--KEY=VALUE ...]".format(**DEFAULTS),
+    "[--dataset={dataset}] (--budget=30m | --trials=N | [--model={model}] [--sampler={sampler}] "
+    "[--params=SPACE.yaml]) [--KEY=VALUE ...]".format(**DEFAULTS),
     HELP,
     {"Options": OPTIONS, "What trials may use": RESOURCES},
     takes_keys=True,

@@ -1,8 +1,8 @@
-"""Many runs on Ray Tune: sweeps over hyperparameters, and samplers over seeds.
+"""Many runs on Ray Tune: searches and sweeps over hyperparameters, and samplers over seeds.
 
-``space`` says which points a sweep has, ``trial`` is the run at one of them, ``trials`` has Ray do
-all, ``sweep`` and ``comparison`` are the two jobs, ``report``, ``statistics`` and
-``comparison_page`` what they leave.
+``space`` says which points a sweep has, ``joint`` and ``suggest`` those of a search; ``trial`` is
+the run at one of them, ``trials`` has Ray do all. ``sweep``, ``search`` and ``comparison`` are the
+jobs; ``report``, ``statistics`` and ``comparison_page`` what they leave.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -179,6 +179,17 @@ def _check_fit(resources: Resources) -> None:
             raise UserError.of(key, wanted, f"must be <= {most:g}, the {name}s of the largest node")
 
 
+def fitting(resources: Resources) -> int:
+    """How many trials may be at work at a time in the Ray session."""
+    from recbole_hns.tuning.ray_names import ray
+
+    if resources.max_concurrent is not None:
+        return resources.max_concurrent
+    total = ray.cluster_resources()
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    return max(1, min(int(total.get(name, 0) / each) for name, each in wanted.items() if each))
+
+
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)

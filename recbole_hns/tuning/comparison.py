@@ -67,6 +67,9 @@ RECORD = "comparison.yaml"
 #: There, too: what only a comparison leaves.
 RESULTS = (RUNS, "table.*", "users.csv", "critical_difference.*", "runs/*.json")
 
+#: What there is of users, where their metrics were kept.
+USERS = ("users.csv", "critical_difference.png", "critical_difference.pdf")
+
 
 class ComparisonRecord(Record):
     """What a comparison was started with.
@@ -160,7 +163,7 @@ def compare(
         take_over(job, table)
 
     # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import prepared, run_trials
+    from recbole_hns.tuning.trials import every_point, prepared, run_trials
 
     config, splits = prepared(job)
     metric, told = config["valid_metric"].lower(), f"split {config['data_split']}"
@@ -169,19 +172,21 @@ def compare(
     def write() -> str:
         return _write(job, table.typed().assign(sampler=rows), once, folder, told)
 
-    where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, runs/"
+    where = f"files in {folder}: table.md, .csv, .tex, {RUNS}, "
     with ray_session(job.resources), locked(output, folder):
         writable_directory("output", str(folder / "runs"))
         if not resume:
             check_unused(output, path, *RESULTS)
             write_record(asked, path)
         try:
-            results = run_trials(job, config, splits, table, again, after_each=write)
+            plan = every_point(job, config)
+            results = run_trials(job, config, splits, table, again, plan, write)
         except JobError:
-            print("\n".join([write(), where]))
+            print("\n".join([write(), f"{where}runs/"]))
             raise
         page = [write(), _write_users(table.typed().assign(sampler=rows), once, folder, metric)]
-    print("\n".join([*filter(None, page), where]))
+    of_users = [name for name in USERS if (folder / name).exists()]
+    print("\n".join([*filter(None, page), f"{where}{', '.join([*of_users, 'runs/'])}"]))
     if results.num_errors:
         print(f"to try again what failed: {again}")
     return results
@@ -417,8 +422,11 @@ def _write_users(runs: pd.DataFrame, once: Sequence[str], folder: Path, metric: 
     finished = _for_every_seed(runs[runs["status"] == "finished"], once)
     values = user_values(finished, folder)
     pairs = users_compared(values)
+    kept = next(iter(values.values()), pd.DataFrame())
+    without = [row for row in finished["sampler"].unique() if row not in kept]
+    missing = f"No users' metrics were kept of {', '.join(without)}." if without else ""
     if not len(pairs):
-        return ""
+        return f"{missing}\n" if len(kept) else ""
     text = pairs.to_csv(index=False)
     replace_file(folder / "users.csv", functools.partial(_write_text, text))
     if metric not in values:
@@ -434,7 +442,7 @@ def _write_users(runs: pd.DataFrame, once: Sequence[str], folder: Path, metric: 
         "more). users.csv has every pair and metric."
     )
     against = pairs[pairs["first"] == first]
-    page = users_markdown(against, note)
+    page = users_markdown(against, f"{note} {missing}".strip())
     for kind, added in (("md", page), ("tex", users_latex(against, note))):
         path = folder / f"table.{kind}"
         content = f"{path.read_text(encoding='utf-8')}\n{added}"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_hns.tuning.page import pipe_table
+
 #: Rows below those of the samplers.
 BELOW = 3
 
@@ -57,9 +59,7 @@ def markdown(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
         note: what the numbers are of.
     """
     header, *rows = _cells(statistics, seconds, MARKDOWN)
-    ruler = [":--", *["--:"] * (len(header) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
-    return "\n".join([*lines, "", note]) + "\n"
+    return f"{pipe_table(header, rows)}\n\n{note}\n"
 
 
 def latex(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
@@ -78,9 +78,7 @@ def users_markdown(against: pd.DataFrame, note: str) -> str:
         note: what the numbers are of.
     """
     header, *rows = _user_cells(against, MARKDOWN)
-    ruler = [":--", *["--:"] * (len(header) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
-    return "\n".join([*lines, "", note]) + "\n"
+    return f"{pipe_table(header, rows)}\n\n{note}\n"
 
 
 def users_latex(against: pd.DataFrame, note: str) -> str:

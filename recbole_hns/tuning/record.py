@@ -164,11 +164,16 @@ def take_over(job: Job, table: TrialTable) -> None:
     for point, file in zip(job.points, job.files, strict=True):
         run = finished_result(file)
         if run is not None:
-            _check_same(file, run.config, as_json(job.recorded(point)))
+            check_same(file, run.config, as_json(job.recorded(point)))
             table.put(point, {**outcome(run), "finished": True}, None)
 
 
-def _check_same(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_same(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """See that a result file is of a run with a config, wherever it ran.
+
+    Raises:
+        UserError: if it is not.
+    """
     for key, value in expected.items():
         if key == "data_path" and not os.path.exists(str(found.get(key))):
             continue  # the data may have been moved

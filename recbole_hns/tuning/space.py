@@ -6,9 +6,10 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import recbole
@@ -18,11 +19,14 @@ from recbole_hns.config.config import model_class
 from recbole_hns.config.keys import KEYS, TABLE, key_of
 from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError, nearest
-from recbole_hns.files import properties_path
+from recbole_hns.files import plain, properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.parameters import Declared
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
+
+if TYPE_CHECKING:
+    from ray.tune.search.sample import Domain
 
 #: The most points that a sweep may have.
 MOST_POINTS = 10**5
@@ -30,66 +34,49 @@ MOST_POINTS = 10**5
 #: Draws for each point that is wanted, after which the possible ones are all that there will be.
 TRIES = 100
 
+#: Types of the two bounds that a distribution has; beside these there is ``choice``.
+BOUNDS: dict[str, tuple[type, ...]] = {
+    "uniform": (int, float),
+    "loguniform": (int, float),
+    "randint": (int,),
+}
 
-@dataclass(frozen=True)
-class Distribution:
-    """How a parameter of a random search is drawn.
 
-    Attributes:
-        kind: ``uniform`` and ``loguniform`` draw from [low, high), ``randint`` an integer from low
-            to high - 1, all three as Ray's functions of these names; ``choice`` one of a list.
-        arguments: low and high, or the list.
+def distribution(name: str, value: Mapping[Any, Any]) -> Domain:
+    """Ray's object for ``{loguniform: [1e-4, 1e-2]}`` and the like.
+
+    Raises:
+        UserError: if there is no such distribution, or its arguments do not fit it.
     """
+    kind, arguments = next(iter(value.items())) if len(value) == 1 else ("", None)
+    arguments = arguments if isinstance(arguments, list) else []
+    types = BOUNDS.get(kind, ())
+    pair = len(arguments) == 2 and all(type(bound) in types for bound in arguments)
+    if pair or (kind == "choice" and arguments):
+        # which takes a second to import
+        from recbole_hns.tuning.ray_names import tune
 
-    kind: str
-    arguments: tuple[Any, ...]
-
-    @classmethod
-    def parse(cls, name: str, value: Mapping[Any, Any]) -> Distribution:
-        """Read ``{loguniform: [1e-4, 1e-2]}`` and the like.
-
-        Raises:
-            UserError: if there is no such distribution, or its arguments do not fit it.
-        """
-        kind, arguments = next(iter(value.items())) if len(value) == 1 else ("", None)
-        types = {"uniform": (int, float), "loguniform": (int, float), "randint": (int,)}
-        arguments = arguments if isinstance(arguments, list) else []
-        fits = len(arguments) > 0
-        if kind in types and fits:
-            fits = len(arguments) == 2 and all(type(bound) in types[kind] for bound in arguments)
-            fits = fits and arguments[0] < arguments[1] and _drawable(kind, *arguments)
-        elif kind != "choice":
-            fits = False
-        if not fits:
-            allowed = (
-                "must be a list of values, or one of uniform, loguniform, randint with [LOW, "
-                "HIGH], LOW < HIGH (loguniform: > 0; randint: integers of 64 bits; uniform: "
-                "HIGH - LOW a finite number), or choice with a list"
-            )
-            raise UserError.of(name, dict(value), allowed)
-        return cls(kind, tuple(arguments))
-
-    def draw(self, rng: np.random.Generator) -> Any:
-        """One value, of Python's types."""
-        if self.kind == "choice":
-            return self.arguments[int(rng.integers(len(self.arguments)))]
-        low, high = self.arguments
-        if self.kind == "randint":
-            return int(rng.integers(low, high))
-        if self.kind == "uniform":
-            return float(rng.uniform(low, high))
-        # as floats: NumPy has no logarithm of an integer of more than 64 bits
-        return float(np.exp(rng.uniform(np.log(float(low)), np.log(float(high)))))
+        # Ray refuses some bounds at once and NumPy some when it draws; no float is large enough for
+        # some integers; what is out of order, nobody refuses
+        with suppress(ValueError, OverflowError):
+            if kind == "choice":
+                return tune.choice(arguments)
+            low, high = arguments if kind == "randint" else map(float, arguments)
+            domain = getattr(tune, kind)(low, high)
+            _draw(domain, np.random.default_rng(0))
+            if low < high:
+                return domain
+    allowed = (
+        "must be a list of values, or one of uniform, loguniform, randint with [LOW, HIGH], LOW < "
+        "HIGH (loguniform: > 0; randint: integers of 64 bits; uniform: HIGH - LOW a finite "
+        "number), or choice with a list"
+    )
+    raise UserError.of(name, dict(value), allowed)
 
 
-def _drawable(kind: str, low: float, high: float) -> bool:
-    """Whether NumPy can draw between two numbers, low < high."""
-    if kind == "randint":
-        return low >= -(2**63) and high <= 2**63
-    try:
-        return math.isfinite(float(high) - float(low)) and (kind != "loguniform" or low > 0)
-    except OverflowError:  # an integer that no float is large enough for
-        return False
+def _draw(domain: Domain, rng: np.random.Generator) -> Any:
+    """One value, of Python's types."""
+    return plain(domain.sample(random_state=rng))
 
 
 def frozen(value: Any) -> Hashable:
@@ -107,12 +94,12 @@ class Space:
 
     Attributes:
         grids: the parameters of which every value is tried, with their values.
-        distributions: the parameters that are drawn.
+        distributions: the parameters that are drawn, as Ray's objects.
         content: the mapping that it was read from.
     """
 
     grids: dict[str, list[Any]]
-    distributions: dict[str, Distribution]
+    distributions: dict[str, Domain]
     content: dict[str, Any]
 
     @property
@@ -122,10 +109,8 @@ class Space:
 
     def values(self, name: str) -> list[Any]:
         """The values of a parameter, as far as they can be listed: those of a list or a choice."""
-        drawn = self.distributions.get(name)
-        if drawn is not None and drawn.kind == "choice":
-            return list(drawn.arguments)
-        return self.grids.get(name, [])
+        categories = getattr(self.distributions.get(name), "categories", [])
+        return self.grids.get(name, categories)
 
     def points(self, num_samples: int, seed: int) -> Iterator[Iterator[dict[str, Any]]]:
         """For each point of the grid, the points to take ``num_samples`` of.
@@ -138,7 +123,7 @@ class Space:
         for values in itertools.product(*self.grids.values()):
             grid = dict(zip(self.grids, values, strict=True))
             yield (
-                {**grid, **{name: drawn.draw(rng) for name, drawn in self.distributions.items()}}
+                {**grid, **{name: _draw(drawn, rng) for name, drawn in self.distributions.items()}}
                 for _ in range(draws)
             )
 
@@ -222,10 +207,10 @@ def read_space(
         allowed = "must name at least one parameter that is not given elsewhere, with its values"
         raise UserError.of("params", source, allowed)
     grids: dict[str, list[Any]] = {}
-    distributions: dict[str, Distribution] = {}
+    distributions: dict[str, Domain] = {}
     for name, value in content.items():
         if isinstance(value, Mapping):
-            distributions[name] = Distribution.parse(name, value)
+            distributions[name] = distribution(name, value)
             continue
         values = value if isinstance(value, list) else [value]
         if not values:
@@ -294,11 +279,17 @@ def searchable(
     sampler: type[HardNegativeSampler], losses: Sequence[type[Loss]], model: str
 ) -> list[str]:
     """The keys that a sweep may search: the sampler's, the losses', the training's, the model's."""
-    properties = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    of_model = read_yaml(properties) if properties.is_file() else {}
     of_losses = [key for loss in losses for key in loss.hyperparameters]
     of_training = [key.name for key in TABLE if key.searchable]
-    return list(dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *of_model]))
+    return list(
+        dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *model_keys(model)])
+    )
+
+
+def model_keys(model: str) -> list[str]:
+    """The keys that RecBole has for a model."""
+    properties = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    return list(read_yaml(properties)) if properties.is_file() else []
 
 
 def _check_names(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from recbole_hns.loss.base import Loss
 from recbole_hns.quick_start import AXES
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
+from recbole_hns.tuning.budget import seconds_of
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.record import (
     Record,
@@ -30,7 +32,9 @@ from recbole_hns.tuning.record import (
     take_over,
     write_record,
 )
-from recbole_hns.tuning.report import write_report
+from recbole_hns.tuning.report import Report, sweep_pictures, train_again, write_report
+from recbole_hns.tuning.search import RECORD as SEARCH
+from recbole_hns.tuning.search import search
 from recbole_hns.tuning.space import (
     Space,
     Sweep,
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
 RECORD = "sweep.yaml"
 
 #: There, too: what only a sweep leaves.
-RESULTS = ("trials.csv", "trials/*.json")
+RESULTS = ("trials.csv", "trials/*.json", SEARCH)
 
 
 class SweepRecord(Record):
@@ -78,8 +82,15 @@ def tune(
     address: str | None = None,
     command_line: Mapping[str, str] | None = None,
     loss: str | type[Loss] | None = None,
+    budget: str | float | None = None,
+    trials: int | None = None,
+    retrain: bool = False,
 ) -> ResultGrid:
-    """Train and test at every point of a search space on Ray Tune, and choose by validation.
+    """Find hyperparameters on Ray Tune, chosen by validation.
+
+    With ``budget`` or ``trials`` Optuna searches the joint space of
+    :class:`recbole_hns.tuning.joint.JointSpace`, from the recommended recipes on, and ASHA ends
+    hopeless trials. Otherwise every point of a search space is tried.
 
     A trial is what :func:`recbole_hns.run` does at its point, on data that is read and split once
     for all; its test result is recorded and chooses nothing. A session of Ray that has been started
@@ -93,10 +104,11 @@ def tune(
             the sampler, and with the loss where one is named.
         config_file_list: as there; a parameter of the space goes over them.
         config_dict: as there; a parameter of the space that is given here is not searched.
-        output: directory for ``trials.csv``, ``best.yaml``, figures and result files; default
-            ``tune``.
-        resume: whether to go on with the sweep in ``output``. Its finished trials are taken over,
-            those that failed are tried again. What it was started with need not be given again.
+        output: directory for the page ``report.md``, ``trials.csv``, ``best.yaml``, figures and
+            result files; default ``tune``.
+        resume: whether to go on with the sweep or the search in ``output``. Its finished trials are
+            taken over, those that failed are tried again. What it was started with need not be
+            given again; another ``budget`` or number of ``trials`` takes the place of the first.
         num_samples: random points for each point of the grid, where the space has distributions.
         scheduler: ends hopeless trials before their last epoch, untested; default none.
         max_concurrent: trials at a time; default as many as fit.
@@ -105,6 +117,10 @@ def tune(
         address: ``HOST:PORT`` of a Ray cluster to join; default none, Ray is started here.
         command_line: as ``config_dict``, over it.
         loss: as in :func:`recbole_hns.run`.
+        budget: how long to search: seconds, or such as ``30m`` or ``2h``, of the clock.
+        trials: how many to try at most.
+        retrain: whether to train the best at last on training and validation part together, and
+            leave the checkpoint in ``output/model``.
 
     Returns:
         Ray's ``ResultGrid``, whose metrics are those of
@@ -118,7 +134,41 @@ def tune(
     folder = Path(output).absolute()
     named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
     given = _named(given_keys(config_file_list, config_dict, command_line, **named))
-    fixed = given_keys(None, config_dict, command_line, loss=loss)
+    resources = Resources(cpus_per_trial, gpus_per_trial, max_concurrent, address)
+    if budget is not None or trials is not None or (resume and (folder / SEARCH).exists()):
+        for key, value, default in (
+            ("params", params, None),
+            ("num_samples", num_samples, 1),
+            ("scheduler", scheduler, None),
+        ):
+            if value != default:
+                allowed = "is of a sweep; a search by budget or trials has its own, leave one out"
+                raise UserError.of(key, value, allowed)
+        seconds = None if budget is None else seconds_of(budget)
+        results, report = search(given, named, output, resume, seconds, trials, resources)
+    else:
+        fixed = given_keys(None, config_dict, command_line, loss=loss)
+        results, report = _sweep(
+            given, fixed, sampler, params, output, resume, num_samples, scheduler, resources
+        )
+    if retrain:
+        train_again(report, folder)
+    return results
+
+
+def _sweep(
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    sampler: str | type[HardNegativeSampler] | None,
+    params: str | os.PathLike[str] | Mapping[str, Any] | None,
+    output: str | os.PathLike[str],
+    resume: bool,
+    num_samples: int,
+    scheduler: Literal["asha", "median"] | None,
+    resources: Resources,
+) -> tuple[ResultGrid, Report]:
+    """Train and test at every point of a search space."""
+    folder = Path(output).absolute()
     if resume:
         sweep = _recorded(folder / RECORD, given, fixed, params)
     else:
@@ -130,14 +180,14 @@ def tune(
         samplers={sweep.keys["sampler"]: cls},
         points=sweep.points,
         files=[folder / "trials" / f"{index:03}.json" for index in range(len(sweep.points))],
-        resources=Resources(cpus_per_trial, gpus_per_trial, max_concurrent, address),
+        resources=resources,
     )
     table = TrialTable(job.points, job.files, folder / "trials.csv")
     if resume:
         take_over(job, table)
 
     # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import prepared, run_trials
+    from recbole_hns.tuning.trials import every_point, prepared, run_trials
 
     config, splits = prepared(job)
     if config["protocol"] == "paper":
@@ -153,19 +203,26 @@ def tune(
             write_record(record, folder / RECORD)
         start = time.perf_counter()
 
-        def report() -> None:
+        metric = config["valid_metric"].lower()
+        draw = functools.partial(sweep_pictures, sweep.space, metric, output=folder)
+
+        def told() -> Report:
             seconds = time.perf_counter() - start
-            print(write_report(sweep, config, table.typed(), folder, seconds))
+            found = table.typed()
+            report = write_report(sweep.keys, sweep.points, config, found, seconds, folder, draw)
+            print(report.text)
+            return report
 
         try:
-            results = run_trials(job, config, splits, table, again, scheduler)
+            plan = every_point(job, config, scheduler)
+            results = run_trials(job, config, splits, table, again, plan)
         except JobError:
-            report()
+            told()
             raise
-        report()
+        report = told()
     if results.num_errors:
         print(f"to try again what failed: {again}")
-    return results
+    return results, report
 
 
 def _planned(

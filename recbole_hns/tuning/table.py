@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,38 @@ class TrialTable:
         points: parameters of each trial.
         files: result file of each trial.
         path: where the table is written.
+        grows: whether there will be more.
 
     Attributes:
         path: see there.
+        points: see there, with those that were added.
     """
 
     def __init__(
-        self, points: Sequence[Mapping[str, Any]], files: Sequence[Path], path: Path
+        self,
+        points: Sequence[Mapping[str, Any]],
+        files: Sequence[Path],
+        path: Path,
+        grows: bool = False,
     ) -> None:
         self.path = path
-        self._index = {frozen(point): index for index, point in enumerate(points)}
-        self._rows = [
-            {
-                "trial": index,
-                **point,
-                "status": "waiting",
-                "error": None,
-                "result_file": file.relative_to(path.parent).as_posix(),
-            }
-            for index, (point, file) in enumerate(zip(points, files, strict=True))
-        ]
+        self._grows = grows
+        self.points: list[Mapping[str, Any]] = []
+        self._index: dict[Hashable, int] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._parameters: dict[str, None] = {}
+        for point, file in zip(points, files, strict=True):
+            self.add(point, file)
+
+    def add(self, point: Mapping[str, Any], file: Path) -> None:
+        """A further trial."""
+        index = len(self.points)
+        self.points.append(point)
+        self._index[frozen(point)] = index
+        self._parameters.update(dict.fromkeys(point))
+        row = {"trial": index, **point, "status": "waiting", "error": None}
+        row["result_file"] = file.relative_to(self.path.parent).as_posix()
+        self._rows.append(row)
 
     def put(
         self, point: Mapping[str, Any], metrics: Mapping[str, Any], error: object | None
@@ -76,11 +88,18 @@ class TrialTable:
         """The table."""
         # as objects, whole numbers stay whole where other trials have none
         frame = pd.DataFrame(self._rows, dtype=object)
-        return frame[[*frame.columns.drop("result_file"), "result_file"]]
+        others = [key for key in frame if key != "result_file"]
+        order = dict.fromkeys(["trial", *self._parameters, *others, "result_file"])
+        return frame.reindex(columns=list(order))
+
+    @property
+    def statuses(self) -> list[str]:
+        """How the trials ended, in order."""
+        return [row["status"] for row in self._rows]
 
     def counts(self) -> str:
         """How many trials there are, and how many have ended how."""
-        states = [row["status"] for row in self._rows]
+        states = self.statuses
         told = [f"{states.count(status)} {status}" for status in STATUSES if status in states]
         return f"{len(states)} trials, {', '.join(told)}"
 
@@ -94,8 +113,11 @@ class TrialTable:
         row = self._row(point)
         ended = sum(row["status"] != "waiting" for row in self._rows)
         settings = ", ".join(f"{key}={value}" for key, value in point.items())
-        result = row["error"] or f"validation {row['score']:.4f}, {row['epochs']} epochs"
-        return f"[{ended}/{len(self._rows)}] {settings}: {row['status']}, {result}"
+        score = row.get("score")
+        result = "not evaluated" if score is None else f"validation {score:.4f}"
+        result = row["error"] or f"{result}, {row.get('epochs', 0)} epochs"
+        of = "" if self._grows else f"/{len(self._rows)}"
+        return f"[{ended}{of}] {settings}: {row['status']}, {result}"
 
     def typed(self) -> pd.DataFrame:
         """The table with columns of their own types, for statistics."""

@@ -32,7 +32,7 @@ class Job:
         keys: config keys, over the defaults and under a point's own.
         samplers: sampler classes by the name that ``sampler`` has in keys or point. A class
             travels to processes in which a user's module was never imported.
-        losses: loss classes likewise.
+        losses: loss classes likewise. Of this package's, names alone do.
         points: config keys of each trial.
         files: result file of each trial.
         resources: of a trial.
@@ -69,7 +69,7 @@ class Job:
             UserError: for a value that is not allowed.
         """
         values = {**self.keys, **point, **forced("trial"), **more}
-        name, loss = values.pop("sampler"), values.pop("loss", None)
+        name, loss = values.pop("sampler", None), values.pop("loss", None)
         if self.is_baseline(point):
             name, loss = "rns", None
         return Config(
@@ -77,7 +77,7 @@ class Job:
             values.pop("dataset"),
             self.samplers.get(name, name),
             config_dict=values,
-            loss=None if loss is None else self.losses[loss],
+            loss=self.losses.get(loss, loss),
         )
 
     def is_baseline(self, point: Mapping[str, Any]) -> bool:
@@ -104,13 +104,20 @@ def train_trial(point: dict[str, Any], job: Job, data: Mapping[int, Any]) -> Non
         job: what it shares with the others.
         data: Ray's references to the :class:`recbole_hns.data.Split` of each seed.
     """
-    from recbole_hns.tuning.ray_names import ray, report
+    from recbole_hns.tuning.ray_names import report
 
     file = job.files[job.points.index(point)]
     before = finished_result(file)
     if before is not None:
         report({**outcome(before), "finished": True})
         return
+    train_into(file, point, job, data)
+
+
+def train_into(file: Path, point: Mapping[str, Any], job: Job, data: Mapping[int, Any]) -> None:
+    """Train and test at a point, whose result file is named, and report as :func:`train_trial`."""
+    from recbole_hns.tuning.ray_names import ray, report
+
     threads = job.resources.cpus_per_trial
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole.utils import init_seed
 
@@ -64,13 +64,46 @@ def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
         return config, dict(_splits(job))
 
 
+class Plan(NamedTuple):
+    """How Ray goes through the trials of a job.
+
+    Attributes:
+        trainable: is called with a point, and with ``job`` and ``data``.
+        search: suggests the points.
+        number: of trials; -1 for as many as there is time for.
+        scheduler: ends hopeless trials early; None lets all come to their end.
+        concurrent: trials at a time; None for as many as fit.
+        seconds: after which all end; None for no limit.
+    """
+
+    trainable: Callable[..., None]
+    search: Searcher
+    number: int
+    scheduler: ASHAScheduler | MedianStoppingRule | None
+    concurrent: int | None
+    seconds: float | None = None
+
+
+def every_point(job: Job, config: Config, scheduler: str | None = None) -> Plan:
+    """The plan of a job whose points are known, each tried once.
+
+    Args:
+        job: the job.
+        config: as :func:`prepared` returns it.
+        scheduler: ``asha``, ``median`` or none.
+    """
+    ends = _scheduler(scheduler, config["epochs"])
+    number, concurrent = len(job.points), job.resources.max_concurrent
+    return Plan(train_trial, Points(job.points), number, ends, concurrent)
+
+
 def run_trials(
     job: Job,
     config: Config,
     splits: Mapping[int, Split],
     table: TrialTable,
     resuming: str,
-    scheduler: str | None = None,
+    plan: Plan,
     after_each: Callable[[], object] = lambda: None,
 ) -> ResultGrid:
     """Train and test at every point of a job, in a Ray session; their table is kept up to date.
@@ -83,8 +116,7 @@ def run_trials(
         splits: likewise.
         table: the table of the trials, beside whose file Ray's own go.
         resuming: the command that would go on with the job.
-        scheduler: ``asha`` or ``median`` ends hopeless trials early; None lets all come to their
-            end.
+        plan: which trials there are.
         after_each: called when a trial has ended and the table has been written.
 
     Returns:
@@ -97,18 +129,20 @@ def run_trials(
     # processes work elsewhere
     job = replace(job, keys={**job.keys, "data_path": config.data_root})
     progress = Progress(table, job.resources, after_each)
+    before = {index for index, point in enumerate(table.points) if table.has_ended(point)}
     with _quiet():
         data = {seed: ray.put(split) for seed, split in splits.items()}
-        trainable = tune.with_parameters(train_trial, job=job, data=data)
+        trainable = tune.with_parameters(plan.trainable, job=job, data=data)
         tuner = tune.Tuner(
             tune.with_resources(trainable, job.resources.of_trial),
             tune_config=tune.TuneConfig(
                 metric="score",
                 mode="max" if config["valid_metric_bigger"] else "min",
-                num_samples=len(job.points),
-                search_alg=Points(job.points),
-                scheduler=_scheduler(scheduler, config["epochs"]),
-                max_concurrent_trials=job.resources.max_concurrent,
+                num_samples=plan.number,
+                search_alg=plan.search,
+                scheduler=plan.scheduler,
+                time_budget_s=plan.seconds,
+                max_concurrent_trials=plan.concurrent,
                 reuse_actors=True,
             ),
             run_config=RunConfig(
@@ -125,9 +159,11 @@ def run_trials(
             # the whole traceback may be the message
             reason = str(error).strip().rpartition("\n")[2]
             raise JobError(f"{reason}; {left}") from error
-    for point, result in zip(job.points, results, strict=True):
+    # of a search that ends by time there may be points that were known, and not come to again
+    for index, (point, result) in enumerate(zip(table.points, results, strict=False)):
         # a trial that died before its first report has no config
-        table.put(result.config or point, result.metrics or {}, result.error)
+        if index not in before:
+            table.put(result.config or point, result.metrics or {}, result.error)
     table.write()
     after_each()
     return results

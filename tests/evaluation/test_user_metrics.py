@@ -9,6 +9,7 @@ import pytest
 from conftest import QUIET
 
 import recbole_hns
+from recbole_hns.errors import UserError
 
 KEYS = {**QUIET, "epochs": 1, "embedding_size": 4, "topk": [2, 5], "metric_decimal_place": 12}
 LISTS = ["Recall", "NDCG", "MRR", "Hit", "Precision"]
@@ -70,6 +71,11 @@ def ranking(result, user):
     items = [dataset.id2token("item_id", item) for item in range(1, len(scores))]
     order = sorted(items, key=lambda item: -scores[dataset.token2id("item_id", item)])
     return [item for item in order if item not in known]
+
+
+def test_users_metrics_need_a_result_file(toy):
+    with pytest.raises(UserError, match="user_metrics=True: must be False where nothing is saved"):
+        recbole_hns.run(config_dict={**toy, "user_metrics": True}, saved=False)
 
 
 def test_no_file_is_left_unasked_or_of_values(toy, caplog):

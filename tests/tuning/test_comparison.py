@@ -213,6 +213,19 @@ def test_users_are_not_compared_where_all_runs_failed():
     assert not Path("users.csv").exists()
 
 
+def test_rows_without_users_metrics_are_named():
+    """As of runs that a version without them has left."""
+    runs = user_runs()
+    old = runs[:1].assign(sampler="old", result_file="runs/old-1.json")
+    for kind in ("md", "tex"):
+        Path(f"table.{kind}").write_text("")
+    page = _write_users(pd.concat([runs, old]), [], Path(), "ndcg@10")
+    assert page.endswith(" No users' metrics were kept of old.\n")
+    assert "dns over" in page
+    alone = _write_users(pd.concat([runs[:1], old]), [], Path(), "ndcg@10")
+    assert alone == "No users' metrics were kept of old.\n"
+
+
 def test_tables_are_utf_8_in_every_locale():
     runs = user_runs()
     for kind in ("md", "tex"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import SHORT, arguments, environment, trials
 
 from recbole_hns import run, tune
@@ -108,6 +109,42 @@ def test_sigkill_and_resume(toy):
     assert (table["epochs"] == 100).all()
     for path in finished:
         assert path.stat().st_mtime_ns == written[path]
+
+
+def test_sigkill_of_a_search_and_resume(toy):
+    """It goes on with what it knew: nothing that has ended is trained again."""
+    keys = {**SHORT, **toy, "epochs": 60, "eval_step": 6, "stopping_step": 1000}
+    command = ["tune", "--trials=5", "--max_concurrent=1", *arguments(keys)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recbole_hns", *command],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # on a busy machine there is a line of what is waited for before
+    told = iter(process.stderr.readline, "")
+    assert any(line.startswith("[2] trial=1") for line in told)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = yaml.safe_load(Path("tune/search.yaml").read_text())["suggested"]
+    ended = [number for number, each in enumerate(before) if each["status"] != "waiting"]
+    assert 2 <= len(ended) < 5
+    files = [Path(f"tune/trials/{number:03}.json") for number in ended]
+    written = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+    assert main(["tune", "--resume", "--max_concurrent=1"]) == 0
+    after = yaml.safe_load(Path("tune/search.yaml").read_text())["suggested"]
+    assert len(after) == 5
+    assert [each["params"] for each in after[: len(before)]] == [each["params"] for each in before]
+    assert [after[number] for number in ended] == [before[number] for number in ended]
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files} == written
+    table = trials()
+    assert list(table["trial"]) == list(range(5))
+    assert set(table["status"]) <= {"finished", "stopped"}
+    assert table["score"].notna().all()
+    seconds = [after[number]["seconds"] for number in range(5)]
+    assert max(before[number]["seconds"] for number in ended) < seconds[-1]
 
 
 def test_sigterm_and_resume(toy):

@@ -1,0 +1,164 @@
+"""A search's trials: suggested by Optuna and ended early by ASHA, both as Ray has them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.search.optuna import OptunaSearch
+
+from recbole_hns.results import Run, read_run
+from recbole_hns.tuning.joint import JointSpace
+from recbole_hns.tuning.ray_names import ASHAScheduler, report
+from recbole_hns.tuning.trial import Job, outcome, train_into
+
+#: The key of a trial's number among those of its point.
+NUMBER = "trial"
+
+#: Random trials after those that a search starts with, before Optuna's model suggests.
+RANDOM = 4
+
+#: ASHA decides after this part of the epochs, and after so many times as many: a trial goes on if
+#: it is in the best of so many parts of those that have come so far.
+FIRST_PART, REDUCTION = 10, 3
+
+
+class Suggester(OptunaSearch):
+    """Ray's searcher with what this package asks of it.
+
+    An interrupted search is resumed by suggesting the same again, so nothing is saved.
+
+    Args:
+        space: the space.
+        starts: how many trials a new search starts with.
+        known: parameters of the trials to begin with.
+        mode: ``max`` or ``min``.
+        seed: of the draws.
+        tell: is called with each trial's point and parameters.
+    """
+
+    def __init__(
+        self,
+        space: JointSpace,
+        starts: int,
+        known: Sequence[Mapping[str, Any]],
+        mode: str,
+        seed: int,
+        tell: Callable[[dict[str, Any], dict[str, Any]], object],
+    ) -> None:
+        def define(trial: Any) -> dict[str, Any]:
+            point = {NUMBER: trial.number, **space(trial)}
+            tell(point, trial.params)
+            return point
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=starts + RANDOM,
+                multivariate=True,
+                # the parameters of each family together
+                group=True,
+                # trials at work count as bad, so that those beside them look elsewhere
+                constant_liar=True,
+                # what follows what is known is drawn anew
+                seed=(seed + len(known)) % 2**32,
+            )
+        points = [dict(params) for params in known]
+        super().__init__(define, "score", mode, points_to_evaluate=points, sampler=sampler)
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next point; Ray adds the parameters, whose names have the family's before the key."""
+        found = super().suggest(trial_id)
+        return {key: found[key] for key in (NUMBER, *found) if "." not in key}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell Optuna of an evaluation; a trial that fails reports something else."""
+        if result.get("score") is not None:
+            super().on_trial_result(trial_id, result)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See :meth:`save`."""
+
+
+class Asha(ASHAScheduler):
+    """Ray's scheduler, which is patient with the trials that a search starts with.
+
+    They are of several kinds, some of which learn slowly at first, and decide which kinds are tried
+    further. They have to be among the best only after :data:`REDUCTION` times as many epochs. Those
+    whose end is known come to it.
+
+    Args:
+        epochs: that a trial may have.
+        starts: how many trials a search starts with.
+        ended: the numbers of those whose end is known.
+    """
+
+    def __init__(self, epochs: int, starts: int, ended: Collection[int]) -> None:
+        first = max(1, epochs // FIRST_PART)
+        # at max_t Ray would stop a trial before its test
+        super().__init__("epochs", max_t=epochs + 1, grace_period=first, reduction_factor=REDUCTION)
+        self._patience = {
+            **dict.fromkeys(range(starts), REDUCTION * first),
+            **dict.fromkeys(ended, epochs + 1),
+        }
+
+    def on_trial_result(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Whether a trial goes on."""
+        action = super().on_trial_result(controller, trial, result)
+        patient = result.get("epochs", 0) < self._patience.get(trial.config[NUMBER], 0)
+        return self.CONTINUE if patient else action
+
+
+def train_suggested(
+    config: Mapping[str, Any],
+    job: Job,
+    data: Mapping[int, Any],
+    folder: Path,
+    ended: Collection[int],
+) -> None:
+    """Train and test at a suggested point, and report every evaluation to Ray.
+
+    A trial that has ended before its search was interrupted reports what it did then, for Optuna
+    and ASHA to know.
+
+    Args:
+        config: the point, with its :data:`NUMBER`.
+        job: what it shares with the others.
+        data: as of :func:`recbole_hns.tuning.trial.train_trial`.
+        folder: of the result files.
+        ended: the numbers of the trials that have ended.
+    """
+    point = dict(config)
+    number = point.pop(NUMBER)
+    file = result_file(folder, number)
+    if number not in ended:
+        train_into(file, point, job, data)
+        return
+    run = read_run(file)
+    for evaluation in _evaluations(run):
+        report(evaluation)
+    report({**outcome(run), "finished": run.test_result is not None})
+
+
+def result_file(folder: Path, number: int) -> Path:
+    """The result file of a trial."""
+    return folder / f"{number:03}.json"
+
+
+def _evaluations(run: Run) -> Iterator[dict[str, Any]]:
+    """What a run reported after each evaluation: its best score so far."""
+    metric = str(run.config["valid_metric"]).lower()
+    better = max if run.config["valid_metric_bigger"] else min
+    best: float | None = None
+    for epoch in run.epochs:
+        score = epoch.metrics.get(metric)
+        if score is not None:
+            best = score if best is None else better(best, score)
+            yield {"score": best, "epochs": epoch.epoch}
