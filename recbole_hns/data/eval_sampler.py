@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from recbole.sampler import Sampler
 
-from recbole_hns.data.interactions import UsedItems
+from recbole_hns.data.interactions import UsedItems, pairs
 from recbole_hns.data.pool import NegativePool
 
 
@@ -28,10 +28,11 @@ class EvalSampler(Sampler):
 
     def get_used_ids(self) -> dict[str, UsedItems]:
         """Used items of every phase; a phase includes the ones before it."""
-        user, item = [], []
+        user: list[np.ndarray] = []
+        item: list[np.ndarray] = []
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
-            user.append(dataset.inter_feat[self.uid_field].numpy())
-            item.append(dataset.inter_feat[self.iid_field].numpy())
+            for known, values in zip((user, item), pairs(dataset), strict=True):
+                known.append(values)
             items = np.concatenate(item)
             used = UsedItems(np.concatenate(user), items, self.user_num, self.item_num)
             popularity = np.bincount(items, minlength=self.item_num)
