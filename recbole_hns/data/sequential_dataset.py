@@ -140,7 +140,7 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
             alone = int(member.sum()) - len(rows)
             if alone and name != self.benchmark_filename_list[0]:
                 getLogger().info(
-                    f"{alone} rows of part {name} have nothing before them, and are no targets"
+                    f"Rows of part {name} with nothing before them, which are no targets: {alone}"
                 )
         return parts
 
