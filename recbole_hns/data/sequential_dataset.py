@@ -53,6 +53,14 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
                 raise ValueError(reason)
         super()._fill_nan()
 
+    def _remove_duplication(self) -> None:
+        """As RecBole's, which leaves interactions of the same time in any order."""
+        keep = self.config["rm_dup_inter"]
+        if keep is not None:
+            ordered = self.inter_feat.sort_values(self.time_field, kind="stable")
+            ordered = ordered.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
+            self.inter_feat = ordered.sort_index()
+
     def _change_feat_format(self) -> None:
         reads_lists = self._reads_lists
         RecBoleDataset._change_feat_format(self)

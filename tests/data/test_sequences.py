@@ -285,6 +285,23 @@ def test_a_row_of_all_positions_is_a_user(rows, most):
     assert part.counter("item") == Counter(train.inter_feat["item"].tolist())
 
 
+@pytest.mark.parametrize("keep", ["first", "last"])
+def test_ties_stay_in_the_files_order_where_repeats_are_left_out(keep):
+    rng = np.random.default_rng(19)
+    rows = [
+        ("u", f"i{item}", n, NOW + n % 3, "t") for n, item in enumerate(rng.integers(0, 60, 90))
+    ]
+    write(rows, HEADER)
+    part = split(configured(rm_dup_inter=keep, MAX_ITEM_LIST_LENGTH=90)).test
+    ordered = sorted(rows, key=lambda row: row[3])
+    kept = {row[1]: row for row in (ordered if keep == "last" else reversed(ordered))}
+    items = [row[1] for row in ordered if kept[row[1]] is row]
+    assert len(items) < len(rows)
+    batch, token = part[[0]], part.field2id_token["item_id"]
+    assert token[batch["item_id_list"][0, : batch["item_length"]]].tolist() == items[:-1]
+    assert token[batch["item_id"]] == items[-1]
+
+
 def test_all_positions_by_the_key():
     write(some_rows(np.random.default_rng(10)), HEADER)
     one, every = (split(configured(train_positions=key)) for key in ("last", "all"))
