@@ -88,13 +88,10 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
         columns = {field: feat.pop(field)[index] for field in list(feat)}
         del order, index, user, times
         names: dict[str, tuple[str, int | None]] = {
-            field: (field, None) for field in columns if field != AS_READ
+            field: (field, None) for field in (*columns, self.item_list_length_field)
         }
-        names[self.item_list_length_field] = (self.item_list_length_field, None)
         lists = (field for field in columns if field not in (self.uid_field, AS_READ))
         names.update({getattr(self, f"{field}_list_field"): (field, 0) for field in lists})
-        if AS_READ in columns:
-            names[AS_READ] = (AS_READ, None)
         place = torch.from_numpy(_places(columns[self.uid_field].numpy()))
         target = place.nonzero().squeeze(1)
         columns[self.item_list_length_field] = place.clamp_(max=self.max_item_list_len)

@@ -145,6 +145,19 @@ def test_batches_are_recboles(name):
         assert (matrices[0] != matrices[1]).nnz == 0
 
 
+def test_loaders_of_this_package_are_in_recboles_order():
+    write(some_rows(np.random.default_rng(6)), HEADER)
+    config = configured(train_batch_size=32, eval_batch_size=10)
+    mine = preparation.data_loaders(config, split(config))
+    for loader, theirs in zip(mine, loaders(config), strict=True):
+        # where RecBole has a list of as many numbers
+        assert isinstance(vars(loader)["dataset"], range)
+        assert len(loader) == len(theirs) > 1
+        for batch, expected in zip(loader, theirs, strict=True):
+            alone = isinstance(expected, Interaction)
+            assert_same(*((batch, expected) if alone else (batch[0], expected[0])))
+
+
 def test_rows_are_chosen_as_recboles_interactions_are():
     write(some_rows(np.random.default_rng(8)), HEADER)
     config = configured(load_col={"inter": ["user_id", "item_id", "timestamp"]})
