@@ -37,6 +37,10 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+#: Names of columns, each with the column of a table that it is made of and None, or, if it is of
+#: lists, how many interactions later than what comes before a row they are.
+Names = dict[str, tuple[str, int | None]]
+
 
 def targets_field(item_list_field: str) -> str:
     """Name of the column of targets, with ``train_positions: all``, by that of the items' list."""
@@ -100,14 +104,12 @@ class Sequences(Interaction):
         self.length = len(columns.target)
 
     @classmethod
-    def of(
-        cls, table: Table, names: dict[str, tuple[str, int | None]], target: Tensor
-    ) -> Sequences:
+    def of(cls, table: Table, names: Names, target: Tensor) -> Sequences:
         """Those of some targets, which are all that belongs to their part.
 
         Args:
             table: the interactions.
-            names: see :class:`Columns`.
+            names: of the rows' columns.
             target: ``[rows]``, int64, indices of interactions.
         """
         member = torch.zeros_like(table.columns[table.length], dtype=torch.bool)
@@ -190,14 +192,11 @@ class Columns(MutableMapping[str, Any]):
 
     Args:
         table: the interactions.
-        names: of the columns, each with the table's column that it is made of and None, or, if it
-            is of lists, how many interactions later than the row's they are.
+        names: of the columns.
         target: ``[rows]``, int64, the interaction of each row.
     """
 
-    def __init__(
-        self, table: Table, names: dict[str, tuple[str, int | None]], target: Tensor
-    ) -> None:
+    def __init__(self, table: Table, names: Names, target: Tensor) -> None:
         self.table, self.names, self.target = table, names, target
 
     def of(self, name: str, target: Tensor) -> Tensor:
@@ -244,6 +243,6 @@ class ListColumn:
         return len(self._columns.target)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self[:], name)

@@ -13,7 +13,7 @@ from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hns.data.dataset import AS_READ, Dataset
-from recbole_hns.data.sequences import Sequences, Table, targets_field
+from recbole_hns.data.sequences import Names, Sequences, Table, targets_field
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
         # one after the other, so that no more than one is there twice
         columns = {field: feat.pop(field)[index] for field in list(feat)}
         del order, index, user, times
-        names: dict[str, tuple[str, int | None]] = {
-            field: (field, None) for field in (*columns, self.item_list_length_field)
-        }
+        names: Names = {field: (field, None) for field in (*columns, self.item_list_length_field)}
         lists = (field for field in columns if field not in (self.uid_field, AS_READ))
         names.update({getattr(self, f"{field}_list_field"): (field, 0) for field in lists})
         place = torch.from_numpy(_places(columns[self.uid_field].numpy()))
