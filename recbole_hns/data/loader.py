@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from logging import getLogger
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import torch
-from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataloader import AbstractDataLoader, abstract_dataloader
 from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
 from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
 from recbole.data.interaction import Interaction
@@ -21,10 +24,18 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-#: Entries of a score matrix of users x items in sampled evaluation: 64 MiB.
+#: Entries of a score matrix of users, or sequences, x items: 64 MiB.
 MATRIX_BUDGET = 2**24
 #: Pairs that a model predicts at once in sampled evaluation; with d = 64, 1 KiB is used for each.
 PAIRS_BUDGET = 2**18
+
+
+@contextmanager
+def numbered() -> Iterator[None]:
+    """Have RecBole's loaders number their rows without an object for each of them."""
+    # what they call `list` with is a range
+    with mock.patch.object(abstract_dataloader, "list", lambda rows: rows, create=True):
+        yield
 
 
 class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
@@ -83,6 +94,21 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
         key, positive_key = (row * self._dataset.item_num + item for row, item in (used, positive))
         rest = torch.isin(key, positive_key, assume_unique=True, invert=True)
         return used[0][rest], used[1][rest]
+
+
+class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
+    """RecBole's loader of sequences with the item that follows each, for full ranking.
+
+    A batch holds ``eval_batch_size`` sequences, as in RecBole; unless the user sets that, no more
+    than have :data:`MATRIX_BUDGET` scores.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        if getattr(self.config, "default_eval_batch_size", False):
+            most = max(MATRIX_BUDGET // self._dataset.item_num, 1)
+            self.step = min(self.config["eval_batch_size"], most)
+            self.set_batch_size(self.step)
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):

@@ -11,7 +11,14 @@ from recbole.utils import set_color
 
 from recbole_hns.data.dataset import Dataset, saved_dataset
 from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
-from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
+from recbole_hns.data.headers import is_sequential
+from recbole_hns.data.loader import (
+    FullSortEvalDataLoader,
+    NegSampleEvalDataLoader,
+    SequenceEvalDataLoader,
+    numbered,
+)
+from recbole_hns.data.sequential_dataset import SequentialDataset
 from recbole_hns.data.split import of_some_users, split
 from recbole_hns.errors import UserError
 
@@ -49,11 +56,12 @@ def create_dataset(config: Config) -> Dataset:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
+        kind = SequentialDataset if is_sequential(config) else Dataset
         if config["dataset_save_path"]:
-            dataset = saved_dataset(config)
+            dataset = saved_dataset(config, kind)
             if dataset is not None:
                 return dataset
-        dataset = Dataset(config)
+        dataset = kind(config)
         if config["save_dataset"]:
             dataset.save()
         return dataset
@@ -122,6 +130,8 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
     for phase, part in (("training", train), ("test", test)):
         if part is not None and not len(part):
             raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
+    if config["train_positions"] == "all":
+        train = train.all_positions()
     return Split(train, valid, test, sampler)
 
 
@@ -132,16 +142,23 @@ def data_loaders(config: Config, split: Split) -> Loaders:
         UserError: if a user has no negative item, or there are fewer items than ``topk``.
     """
     train_sampler = split.sampler.set_phase("train")
-    ours = config.sampler
-    try:
-        pool = train_sampler.pool
-        pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
-    except Exception as error:
-        raise _unusable(config, error) from error
+    # of sequences only the target is no candidate, unless the history is none either
+    if not is_sequential(config) or config["candidate_exclude"] == "history":
+        ours = config.sampler
+        try:
+            pool = train_sampler.pool
+            pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
+        except Exception as error:
+            raise _unusable(config, error) from error
     if split.test is not None and max(config["topk"]) >= split.train.item_num:
         allowed = f"must be <= {split.train.item_num - 1}, the number of items"
         raise UserError.of("topk", config["topk"], allowed)
 
+    with numbered():
+        return _loaders(config, split, train_sampler)
+
+
+def _loaders(config: Config, split: Split, train_sampler: EvalSampler) -> Loaders:
     train_loader = recbole_data.get_dataloader(config, "train")
     train_data = train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])
     if split.valid is None or split.test is None:
@@ -160,8 +177,9 @@ def _eval_loader(config: Config, split: Split, phase: str, part: Dataset) -> Abs
     sampler = None
     if distribution != "none":
         sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
-    full = config["eval_args"]["mode"][phase] == "full"
-    loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+    loader: type = NegSampleEvalDataLoader
+    if config["eval_args"]["mode"][phase] == "full":
+        loader = SequenceEvalDataLoader if is_sequential(config) else FullSortEvalDataLoader
     return loader(config, part, sampler)
 
 

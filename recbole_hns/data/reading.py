@@ -180,6 +180,8 @@ def _parse(path: str, separator: str, kinds: dict[str, pa.DataType]) -> dict[str
         found[column] = _categories(values) if kind == pa.string() else _numbers(values)
         if found[column] is None:
             return None
+    del values
+    pa.default_memory_pool().release_unused()
     return found
 
 
