@@ -157,17 +157,17 @@ def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping
     """Refuse a combination that has no meaning, before any data is read."""
     sampler = axes.sampler
     key = SSM_SIMILARITY if SSM_SIMILARITY in given else "similarity"
-    embeddings = adapter_class(model).has_embeddings
+    products = adapter_class(model).products
     allowed = f"needs a model that scores by an inner product; {model.__name__} does not"
     if axes.similarity == "cosine":
-        if not embeddings:
+        if not products:
             raise UserError.of(key, "cosine", allowed)
         if sampler.needs == "layers":
             allowed = f"must be inner with sampler={sampler.name}, which mixes embeddings of layers"
             raise UserError.of(key, "cosine", allowed)
-    if axes.eval_similarity == "cosine" and not embeddings:
+    if axes.eval_similarity == "cosine" and not products:
         raise UserError.of("eval_similarity", "cosine", allowed)
-    if sampler.candidate_sharing == "batch" and not embeddings:
+    if sampler.candidate_sharing == "batch" and not products:
         raise UserError.of("candidate_sharing", "batch", allowed)
-    if sampler.candidate_distribution == "in_batch" and not embeddings:
+    if sampler.candidate_distribution == "in_batch" and not products:
         raise UserError.of("candidate_distribution", "in_batch", allowed)

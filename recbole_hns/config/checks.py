@@ -193,6 +193,44 @@ def checked_as_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) 
     return found
 
 
+def checked_exclusion(model: str, values: Mapping[str, Any], sequential: bool) -> str | None:
+    """``candidate_exclude``, by default ``target``; None of a model that is not sequential.
+
+    Raises:
+        UserError: if it is given for a model that is not.
+    """
+    given = values.get("candidate_exclude")
+    if sequential or given is None:
+        return given or ("target" if sequential else None)
+    allowed = f"must be left out with model={model}, which is not sequential: no item of "
+    raise UserError.of("candidate_exclude", given, f"{allowed}a user's own is a candidate")
+
+
+def set_for_sequences(model: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set what a sequential model of RecBole's needs, in place.
+
+    Its loss is asked for in the form with negatives, in which nothing is of all items, where it has
+    that form; RecBole draws none itself. Parts of ``eval_args`` that are not given are those that
+    RecBole has for sequential models.
+
+    Args:
+        model: its name.
+        values: all keys.
+        defaults: those of RecBole and the model.
+
+    Raises:
+        UserError: for an order that is not that of time.
+    """
+    values["train_neg_sample_args"] = None
+    if model != "CORE":
+        values["loss_type"] = "BPR"
+    if isinstance(values["eval_args"], dict):
+        values["eval_args"] = {**defaults["eval_args"], **values["eval_args"]}
+        if values["eval_args"]["order"] != "TO":
+            allowed = f"order must be TO, by time, with model={model}, which is sequential"
+            raise UserError.of("eval_args", values["eval_args"], allowed)
+
+
 def check_all(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse what has no meaning with ``protocol: all``, and that it is not said how long to train.
 

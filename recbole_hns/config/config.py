@@ -26,10 +26,12 @@ from recbole_hns.config.checks import (
     check_dataset_name,
     check_optional,
     checked_as_defaults,
+    checked_exclusion,
     checked_metrics,
     checked_rates,
     checked_valid_metric,
     ready_split,
+    set_for_sequences,
     split_told,
     without_effect_on_data,
 )
@@ -45,7 +47,7 @@ from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import loss_class
-from recbole_hns.model.registry import SUPPORTED, check_model, check_sampler
+from recbole_hns.model.registry import SUPPORTED, adapter_class, check_model, check_part
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 
@@ -129,10 +131,11 @@ class Config(RecBoleConfig):
         if name is None:
             name = given.get("sampler", DEFAULTS["sampler"])
         self._sampler_class = sampler_class(name)
-        check_sampler(model_class, self._sampler_class)
         self._loss_class = (
             chosen_loss(self._sampler_class, given) if loss is None else loss_class(loss)
         )
+        for part in (self._sampler_class, self._loss_class):
+            check_part(model_class, part)
         self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -142,6 +145,10 @@ class Config(RecBoleConfig):
         self.sampler, self.loss = axes.sampler, axes.loss
         self._set_by_sampler = axes.set_by_sampler
         final = super()._get_final_config_dict()
+        sequential = adapter_class(self.model_class).sequential
+        final["candidate_exclude"] = checked_exclusion(self.model, final, sequential)
+        if sequential:
+            set_for_sequences(self.model, final, self.internal_config_dict)
         # what opauc_beta or the sampler sets shows as set
         for part in (self.loss, self.sampler):
             final.update({key: getattr(part, key) for key in part.hyperparameters})
@@ -216,6 +223,8 @@ class Config(RecBoleConfig):
             for key in given
             if key in axes and key not in used
         }
+        if adapter_class(self.model_class).sequential and "loss_type" in given:
+            found["loss_type"] = f"has no effect: what is learned is loss={self['loss']}"
         found.update(without_effect(self.sampler, self.loss, given))
         found.update(without_effect_on_data(self.final_config_dict, given))
         for key, hint in self._unread.items():

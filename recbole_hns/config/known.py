@@ -192,6 +192,8 @@ def check_key(
     Raises:
         UserError: if it is refused.
     """
+    if key == "train_neg_sample_args" and value in (None, "None"):
+        return None  # as RecBole asks of who trains with cross-entropy
     if key_of(key).instead:
         raise UserError.of(key, value, key_of(key).instead)
     if key in known or key in model_keys_of_any():

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MATRIX_BUDGET = 2**24
 #: Pairs that a model predicts at once in sampled evaluation; with d = 64, 1 KiB is used for each.
 PAIRS_BUDGET = 2**18
+#: Sequences that a model encodes at once in evaluation.
+SEQUENCES = 2**11
 
 
 class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
@@ -83,6 +85,21 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
         key, positive_key = (row * self._dataset.item_num + item for row, item in (used, positive))
         rest = torch.isin(key, positive_key, assume_unique=True, invert=True)
         return used[0][rest], used[1][rest]
+
+
+class SequentialEvalDataLoader(RecBoleFullSortEvalDataLoader):
+    """RecBole's for full ranking after sequences, in batches that a model can encode.
+
+    A batch holds ``eval_batch_size`` sequences, as in RecBole; unless the user sets that, no more
+    than :data:`SEQUENCES`, and than so many user-item pairs have room.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        if getattr(self.config, "default_eval_batch_size", False):
+            rows = self.config["eval_batch_size"] // self._dataset.item_num
+            self.step = min(max(rows, 1), SEQUENCES)
+            self.set_batch_size(self.step)
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):

@@ -87,6 +87,26 @@ class NegativePool:
         pool.distribution, pool.alpha, pool._tables = distribution, alpha, {}
         return pool
 
+    def of_items(self) -> NegativePool:
+        """A copy that numbers rows by an item, and leaves out that item alone."""
+        every = np.arange(self.item_num)
+        return self._with_used(UsedItems(every, every, self.item_num, self.item_num))
+
+    def of_rows(self, items: Tensor) -> NegativePool:
+        """A copy that numbers the rows of a batch, and leaves out what each of them lists.
+
+        Args:
+            items: item ids, ``[B, L]``, int64; 0 is none, and repeats are allowed.
+        """
+        listed = items.cpu().numpy()
+        row, column = listed.nonzero()
+        return self._with_used(UsedItems(row, listed[row, column], len(listed), self.item_num))
+
+    def _with_used(self, used: UsedItems) -> NegativePool:
+        pool = copy.copy(self)
+        pool.used, pool.user_num, pool._tables = used, len(used), {}
+        return pool
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": {}}
 

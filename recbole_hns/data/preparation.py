@@ -7,11 +7,16 @@ from logging import getLogger
 from typing import TYPE_CHECKING, NamedTuple
 
 import recbole.data.utils as recbole_data
-from recbole.utils import set_color
+from recbole.data.dataset import SequentialDataset
+from recbole.utils import ModelType, set_color
 
 from recbole_hns.data.dataset import Dataset, saved_dataset
 from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
-from recbole_hns.data.loader import FullSortEvalDataLoader, NegSampleEvalDataLoader
+from recbole_hns.data.loader import (
+    FullSortEvalDataLoader,
+    NegSampleEvalDataLoader,
+    SequentialEvalDataLoader,
+)
 from recbole_hns.data.split import of_some_users, split
 from recbole_hns.errors import UserError
 
@@ -53,7 +58,8 @@ def create_dataset(config: Config) -> Dataset:
             dataset = saved_dataset(config)
             if dataset is not None:
                 return dataset
-        dataset = Dataset(config)
+        sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        dataset = SequentialDataset(config) if sequential else Dataset(config)
         if config["save_dataset"]:
             dataset.save()
         return dataset
@@ -162,6 +168,8 @@ def _eval_loader(config: Config, split: Split, phase: str, part: Dataset) -> Abs
         sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
     full = config["eval_args"]["mode"][phase] == "full"
     loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
+    if full and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        loader = SequentialEvalDataLoader
     return loader(config, part, sampler)
 
 

@@ -61,7 +61,7 @@ def batch_losses(
         parts = list(batch.split(rows, whole_users=loss.pools_users))
     else:
         parts = [batch]
-    with model.encode(layers=isinstance(sampler, LayeredSampler)) as encoded:
+    with model.encode(batch, isinstance(sampler, LayeredSampler)) as encoded:
         if isinstance(sampler, LayeredSampler):
             return _layered_losses(batch, parts, model, encoded, sampler, loss, pool)
         if len(parts) == 1:

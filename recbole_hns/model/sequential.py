@@ -1,0 +1,170 @@
+"""Models that make a query of a sequence of items, to score the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import (
+    FDSA,
+    FOSSIL,
+    GCSAN,
+    HGN,
+    HRM,
+    NARM,
+    NPE,
+    SHAN,
+    SINE,
+    SRGNN,
+    STAMP,
+    Caser,
+    FEARec,
+    GRU4Rec,
+    GRU4RecF,
+    LightSANs,
+    NextItNet,
+    SASRec,
+    SASRecF,
+)
+from torch import Tensor
+
+from recbole_hns.batch import Batch, Negatives
+from recbole_hns.model.base import (
+    Losses,
+    ModelAdapter,
+    NegativeRows,
+    replaced,
+    with_pairwise,
+)
+from recbole_hns.model.embeddings import EncodedTables
+
+
+class EncodedQueries(EncodedTables):
+    """A batch of sequences as a model encodes it: in place of a table of users, one of queries.
+
+    Attributes:
+        losses: what ``calculate_loss`` returned for a pairwise loss of 0, of models that call it.
+        pairwise: that 0, which has a gradient in :attr:`losses`.
+    """
+
+    losses: Any = None
+    pairwise: Any = None
+
+    def query(self, part: Batch) -> Tensor:
+        """What the model makes of each row's sequence, with gradient: ``[B, dim]``."""
+        assert part.row is not None
+        self._kept.clear()
+        return self._rows(self._users, part.row)
+
+    def user_scores(self, user: Tensor, items: Tensor | None) -> Tensor:
+        """There is no query of a user, who has one for each sequence."""
+        raise NotImplementedError
+
+    def item_weight(self, negatives: Negatives) -> Tensor:
+        """Nothing, as no sequential model has an L2 term of negatives."""
+        return self._items.new_zeros(())
+
+
+class SequentialAdapter(ModelAdapter):
+    """Models whose ``forward`` returns one query a sequence, which is multiplied by item embeddings.
+
+    ``calculate_loss`` runs once a batch, as RecBole wrote it for BPR, with a pairwise loss of 0:
+    what its first call of ``forward`` returns are the queries, encoded once and with one dropout,
+    and its further terms (contrastive, of weights) are in the total.
+    """
+
+    models: ClassVar[tuple[type, ...]] = (
+        SASRec,
+        GRU4Rec,
+        NARM,
+        STAMP,
+        NextItNet,
+        Caser,
+        LightSANs,
+        FEARec,
+        SINE,
+        SRGNN,
+        GCSAN,
+        HGN,
+        SHAN,
+        NPE,
+        FOSSIL,
+        HRM,
+        SASRecF,
+        GRU4RecF,
+        FDSA,
+    )
+    products: ClassVar[bool] = True
+    splits: ClassVar[bool] = True
+    sequential: ClassVar[bool] = True
+
+    def item_table(self) -> Tensor:
+        """What queries are multiplied by, ``[item_num, dim]``."""
+        model = self.model
+        if isinstance(model, HGN):
+            return model.item_embedding_for_prediction.weight
+        if isinstance(model, NPE):
+            return model.relu(model.item_embedding.weight)
+        return model.item_embedding.weight
+
+    def batch(self, interaction: Interaction) -> Batch:
+        """The rows that are learned from, each with a query of its own.
+
+        Args:
+            interaction: RecBole's, of sequences and the item that follows each, on the device.
+        """
+        model = self.model
+        user, pos_item = interaction[model.USER_ID], interaction[model.POS_ITEM_ID]
+        return self._batch(user, pos_item, interaction)
+
+    def own_items(self, batch: Batch) -> Tensor:
+        """The items of each row's sequence, and the one that follows, ``[B, L]``; 0 is none."""
+        sequence = batch.sequences[self.model.ITEM_SEQ]
+        return torch.cat([sequence, batch.pos_item.unsqueeze(1)], dim=1)
+
+    def _batch(self, user: Tensor, pos_item: Tensor, interaction: Interaction) -> Batch:
+        row = torch.arange(len(user), device=user.device)
+        # a batch of which nothing is masked has no row, and no loss
+        return Batch(user, pos_item, max(1, len(user)), row=row, sequences=interaction)
+
+    @contextmanager
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
+        """Make the queries of a batch."""
+        assert batch is not None
+        model, found = self.model, []
+        zero = torch.zeros((), device=batch.user.device, requires_grad=True)
+
+        def forward(*args: Any) -> Tensor:
+            output = type(model).forward(model, *args)
+            found.append(output)
+            return output
+
+        # negatives are looked up, and not looked at
+        interaction = Interaction({**batch.sequences.interaction, model.NEG_ITEM_ID: batch.pos_item})
+        # FEARec adds to the loss in place, which a leaf does not allow
+        with replaced(model, "forward", forward), self._pairwise_loss(lambda *_: zero.clone()):
+            losses = model.calculate_loss(interaction)
+        encoded = self._encoded(found[0], self.item_table())
+        encoded.losses, encoded.pairwise = losses, zero
+        yield encoded
+
+    def _encoded(self, queries: Tensor, items: Tensor) -> EncodedQueries:
+        return EncodedQueries(queries, items, self.similarity, self.pairs_in_memory())
+
+    def total(
+        self,
+        encoded: Any,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
+    ) -> Losses:
+        """What ``calculate_loss`` returned, with ``loss`` in place of the 0 that it was given."""
+        return with_pairwise(encoded.losses, encoded.pairwise, loss)
+
+    def rows_by_weight(self, encoded: Any, item_weight: Any) -> NegativeRows:
+        """No sequential model has an L2 term of negatives."""
+        raise NotImplementedError
