@@ -198,15 +198,15 @@ class Negatives(NamedTuple):
         return cls(items, scores, None, scale, excluded, num.unsqueeze(1))
 
     @classmethod
-    def unscored(cls, candidates: Candidates, pos: Tensor) -> Negatives:
+    def unscored(cls, candidates: Candidates, pos: Tensor, num: int) -> Negatives:
         """All candidates that rows share, with zeros that take no memory in place of their scores.
 
         Args:
             candidates: the candidates.
             pos: scores of the positives, ``[B, 1]``, without gradient.
+            num: how many candidates there are.
         """
-        assert candidates.items is not None
-        neg = pos.new_zeros(()).expand(len(pos), candidates.items.shape[1])
+        neg = pos.new_zeros(()).expand(len(pos), num)
         return cls.of(candidates, Scores(pos, neg), Selection())
 
     def with_sums(self, sums: Tensor) -> Negatives:

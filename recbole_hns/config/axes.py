@@ -139,6 +139,8 @@ def without_effect(
         idle["candidate_num"] = idle["candidate_sharing"] = f"{key}={source}"
     elif key == SSM_NEGATIVES and source == "popularity":
         idle["candidate_sharing"] = f"{key}={source}"
+    if loss.picks_itself:
+        idle = dict.fromkeys(sampler.hyperparameters, f"loss={loss.name}")
     if not isinstance(loss, loss_class(sampler.default_loss)):
         idle["ssm_tau"] = f"loss={loss.name}"
     return {
@@ -167,6 +169,12 @@ def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping
             raise UserError.of(key, "cosine", allowed)
     if axes.eval_similarity == "cosine" and not products:
         raise UserError.of("eval_similarity", "cosine", allowed)
+    if axes.loss.picks_itself:
+        if not products:
+            raise UserError.of("loss", axes.loss.name, allowed)
+        if sampler.name != "all":
+            allowed = f"picks its negatives itself: set sampler=all, not {sampler.name}"
+            raise UserError.of("loss", axes.loss.name, allowed)
     if sampler.candidate_sharing == "batch" and not products:
         raise UserError.of("candidate_sharing", "batch", allowed)
     if sampler.candidate_distribution == "in_batch" and not products:

@@ -160,7 +160,7 @@ class Config(RecBoleConfig):
             # only what RecBole leaves unset may be unset
             before = self.internal_config_dict.get(key.name)
             if final.get(key.name) is not None or before is not None:
-                final[key.name] = key.check(final[key.name])
+                final[key.name] = key.check(final[key.name], before)
         check_optional(final)
         check_all(final, given)
         final.update(checked_rates(final))

@@ -156,7 +156,7 @@ class EncodedTables:
         assert candidates.items is not None
         pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
         item_e = self._items_of_part(candidates.items)
-        negatives = Negatives.unscored(candidates, pos.detach())
+        negatives = Negatives.unscored(candidates, pos.detach(), candidates.items.shape[1])
         return pos, ProductSums(query, item_e, negatives.excluded), negatives
 
     def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedTables, PartSums]:

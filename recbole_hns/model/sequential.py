@@ -31,7 +31,7 @@ from recbole.model.sequential_recommender import (
 )
 from torch import Tensor
 
-from recbole_hns.batch import Batch, Negatives
+from recbole_hns.batch import Batch, Candidates, Negatives
 from recbole_hns.model.base import (
     Losses,
     ModelAdapter,
@@ -40,6 +40,7 @@ from recbole_hns.model.base import (
     with_pairwise,
 )
 from recbole_hns.model.embeddings import EncodedTables
+from recbole_hns.ops.product_sums import CatalogueSums, ProductSums
 
 
 class EncodedQueries(EncodedTables):
@@ -58,6 +59,18 @@ class EncodedQueries(EncodedTables):
         assert part.row is not None
         self._kept.clear()
         return self._rows(self._users, part.row)
+
+    def unscored(
+        self, query: Tensor, part: Batch, candidates: Candidates
+    ) -> tuple[Tensor, ProductSums, Negatives]:
+        """As of tables, and of the whole catalogue too."""
+        if candidates.items is not None:
+            return super().unscored(query, part, candidates)
+        table = self.item_table
+        pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
+        negatives = Negatives.unscored(candidates, pos.detach(), len(table))
+        sums = CatalogueSums(query, table, negatives.excluded, self.pairs_in_memory)
+        return pos, sums, negatives
 
     def user_scores(self, user: Tensor, items: Tensor | None) -> Tensor:
         """There is no query of a user, who has one for each sequence."""
