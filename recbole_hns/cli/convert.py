@@ -12,13 +12,13 @@ from recbole_hns.convert.options import PARAMETERS
 OPTIONS = {
     **options(
         format=(
-            Literal["adjacency", "mat", "csv", "jsonl", "parquet"] | None,
+            Literal["adjacency", "sequence", "mat", "csv", "jsonl", "parquet"] | None,
             Field(None, description="of the files, see above; unset is what the suffix tells"),
         ),
         input=(str | None, Field(None, description="the file, of all but adjacency")),
-        train=(str | None, Field(None, description="training part, of all but mat")),
+        train=(str | None, Field(None, description="training part, of all but sequence and mat")),
         valid=(str | None, Field(None, description="validation part, where there is one")),
-        test=(str | None, Field(None, description="test part, of all but mat")),
+        test=(str | None, Field(None, description="test part, of all but sequence and mat")),
     ),
     **PARAMETERS,
     **options(
@@ -40,10 +40,11 @@ Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NA
   jsonl      lines of JSON objects, which have the keys of the first one
   parquet    a file, or a folder of parts
   adjacency  lines "user item item ...", whole numbers, in a file for each part
+  sequence   lines "user item item ...", whole numbers, in one file, the items in order of time
   mat        MATLAB sparse matrix named data, users x items
 
-and is told by the suffixes .csv, .tsv, .jsonl, .ndjson, .parquet and .mat. All but the last two
-formats may be compressed by gzip. In the first three, names say which columns are user, item,
+and is told by the suffixes .csv, .tsv, .jsonl, .ndjson, .parquet and .mat. All but parquet and mat
+may be compressed by gzip. In the first three, names say which columns are user, item,
 rating and timestamp, the usual ones (userId, customer, movie_id, sku, stars, when, event_time, ...)
 or those of --user_column and so on; further columns are left out. Ids are text or whole numbers.
 Times are numbers, kept as they are, or dates with or without a time of day and a time zone (ISO
@@ -51,7 +52,7 @@ Times are numbers, kept as they are, or dates with or without a time of day and 
 
 \b
   --input=FILE                             one file, of all but adjacency
-  --train=FILE [--valid=FILE] --test=FILE  a ready split, of all but mat
+  --train=FILE [--valid=FILE] --test=FILE  a ready split, of all but sequence and mat
 
 A split that is ready is kept, but for the part of the training part that becomes the validation
 part: a tenth of each user's interactions, rounded, or, of all but adjacency, rounded down to at

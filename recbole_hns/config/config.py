@@ -24,9 +24,9 @@ from recbole_hns.config.axes import (
 from recbole_hns.config.checks import (
     check_all,
     check_dataset_name,
+    check_no_sequences,
     check_optional,
     checked_as_defaults,
-    checked_exclusion,
     checked_metrics,
     checked_rates,
     checked_valid_metric,
@@ -48,6 +48,7 @@ from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import loss_class
 from recbole_hns.model.registry import SUPPORTED, adapter_class, check_model, check_part
+from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 
@@ -145,10 +146,12 @@ class Config(RecBoleConfig):
         self.sampler, self.loss = axes.sampler, axes.loss
         self._set_by_sampler = axes.set_by_sampler
         final = super()._get_final_config_dict()
-        sequential = adapter_class(self.model_class).sequential
-        final["candidate_exclude"] = checked_exclusion(self.model, final, sequential)
-        if sequential:
-            set_for_sequences(self.model, final, self.internal_config_dict)
+        adapter = adapter_class(self.model_class)
+        if issubclass(adapter, SequentialAdapter):
+            defaults = self.internal_config_dict
+            set_for_sequences(self.model_class, final, defaults, adapter.causal)
+        else:
+            check_no_sequences(self.model, given)
         # what opauc_beta or the sampler sets shows as set
         for part in (self.loss, self.sampler):
             final.update({key: getattr(part, key) for key in part.hyperparameters})

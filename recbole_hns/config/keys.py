@@ -83,6 +83,7 @@ TABLE = (
     # what is trained
     Key("similarity", Similarity, searchable=True),
     Key("candidate_exclude", Literal["target", "sequence", "history"], searchable=True),
+    Key("train_positions", Literal["last", "all"]),
     Key("eval_similarity", Literal["trained", "inner", "cosine"], searchable=True),
     Key("loss", searchable=True),
     Key("seed", Annotated[int, Field(ge=0, lt=2**32)]),

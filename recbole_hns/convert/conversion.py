@@ -14,7 +14,13 @@ from tabulate import tabulate
 from recbole_hns.convert import COLUMN_OPTIONS, PARTS, How
 from recbole_hns.convert.atomic import write_parts
 from recbole_hns.convert.options import PARAMETERS
-from recbole_hns.convert.readers import read_adjacency, read_csv, read_jsonl, read_mat
+from recbole_hns.convert.readers import (
+    read_adjacency,
+    read_csv,
+    read_jsonl,
+    read_mat,
+    read_sequences,
+)
 from recbole_hns.convert.split import TEST_SHARE
 from recbole_hns.convert.split import split as split_parts
 from recbole_hns.errors import UserError
@@ -30,12 +36,16 @@ if TYPE_CHECKING:
 ONE, READY = "--input=FILE", "--train=FILE and --test=FILE, with --valid=FILE where there is one"
 SOURCES = {
     "adjacency": (READY,),
+    "sequence": (ONE,),
     "mat": (ONE,),
     "csv": (ONE, READY),
     "jsonl": (ONE, READY),
     "parquet": (ONE, READY),
     "frame": (ONE, READY),
 }
+
+#: The formats without columns that could be named.
+WITHOUT_COLUMNS = ("adjacency", "sequence", "mat")
 
 #: The format that the suffix of a file tells, ``.gz`` after it being left aside.
 SUFFIXES = {
@@ -81,7 +91,7 @@ def convert(
     rating_column: str | None = None,
     time_column: str | None = None,
     min_rating: float | None = None,
-    split: How = "random",
+    split: How | None = None,
     validation: float | None = None,
     seed: int = 2020,
 ) -> Conversion:
@@ -94,16 +104,17 @@ def convert(
         train: training part of a ready split, in place of ``input``.
         valid: its validation part, where there is one.
         test: its test part.
-        format: of files: ``adjacency``, ``mat``, ``csv``, ``jsonl`` or ``parquet``; default what
-            the suffix tells.
+        format: of files: ``adjacency``, ``sequence``, ``mat``, ``csv``, ``jsonl`` or ``parquet``;
+            default what the suffix tells.
         user_column: name of the column of users, where it is not understood.
         item_column: that of items.
         rating_column: that of ratings.
         time_column: that of times: numbers, dates, timestamps or ISO 8601 text.
         min_rating: interactions with a lower rating are left out.
-        split: how ``input`` is split: ``random``, a fifth of each user's interactions is the test
-            part; ``temporal``, the last fifth of all by time; ``leave-last``, the last interaction
-            of each user, the one before being the validation part. The latter two need times.
+        split: how ``input`` is split: ``random``, the default, a fifth of each user's interactions
+            is the test part; ``temporal``, the last fifth of all by time; ``leave-last``, the last
+            interaction of each user, the one before being the validation part. The latter two need
+            times. ``format=sequence`` is split by ``leave-last``.
         validation: fraction of each user's training part, of ``temporal`` of all of it, that
             becomes the validation part; default 0.1, unless ``valid`` is given. With
             ``leave-last``, 0 leaves the validation part out.
@@ -123,6 +134,9 @@ def convert(
     sources = {key: values[key] for key in ("input", *PARTS) if values[key] is not None}
     values["format"] = _format(format, sources)
     _check_given(values)
+    of_sequences = values["format"] == "sequence"
+    if split is None:
+        values["split"] = "leave-last" if of_sequences else "random"
     _check_split(values, validation is not None)
     if Path(values["output"]).name == "ml-100k":
         allowed = "must be named otherwise; ml-100k is the data set that RecBole brings"
@@ -132,11 +146,12 @@ def convert(
     with new_directory("output", target) as folder:
         interactions = _read(values["format"], sources, values)
         low = _drop_low(interactions, values["min_rating"])
-        if split != "random":
+        if values["split"] != "random" and not of_sequences:
             _check_times(interactions, values)
             # of a pair that is there twice the first in time is kept
             interactions.sort_by_time()
-        repeats = interactions.drop_repeats()
+        # an item may come back in a sequence
+        repeats = 0 if of_sequences else interactions.drop_repeats()
         # IR-Benchmark's protocol, for splits in its format
         at_least_one = values["format"] != "adjacency" and values["train"] is not None
         part = split_parts(
@@ -230,8 +245,8 @@ def _check_given(values: Mapping[str, Any]) -> None:
         if values[key] is None:
             raise UserError(f"--{key}: is needed; {allowed}")
     for key in (*COLUMN_OPTIONS.values(), "min_rating"):
-        if values["format"] in ("adjacency", "mat") and values[key] is not None:
-            columns = ", ".join(name for name in SOURCES if name not in ("adjacency", "mat"))
+        if values["format"] in WITHOUT_COLUMNS and values[key] is not None:
+            columns = ", ".join(name for name in SOURCES if name not in WITHOUT_COLUMNS)
             raise UserError.of(key, values[key], f"is for format={columns}")
 
 
@@ -243,6 +258,8 @@ def _check_split(values: Mapping[str, Any], validated: bool) -> None:
         validated: whether ``validation`` was given.
     """
     how = values["split"]
+    if values["format"] == "sequence" and how != "leave-last":
+        raise UserError.of("split", how, "must be leave-last with format=sequence")
     if how == "random":
         return
     if values["train"] is not None:
@@ -288,6 +305,8 @@ def _read(format_: str, sources: Mapping[str, Any], values: Mapping[str, Any]) -
     paths = {key: os.fspath(path) for key, path in sources.items()}
     if format_ == "adjacency":
         return read_adjacency(paths)
+    if format_ == "sequence":
+        return read_sequences(paths["input"])
     if format_ == "mat":
         return read_mat(paths["input"])
     if format_ == "parquet":

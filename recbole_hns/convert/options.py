@@ -19,11 +19,12 @@ _DECLARED: dict[str, tuple[Any, Any]] = {
         Field(None, description="interactions with a lower rating are left out"),
     ),
     "split": (
-        How,
+        How | None,
         Field(
-            "random",
+            None,
             description="what tells the parts of one file: draws, the same time for all users, or "
-            "the order of each user's interactions",
+            "the order of each user's interactions; unset is random, of --format=sequence "
+            "leave-last",
         ),
     ),
     "validation": (

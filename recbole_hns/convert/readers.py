@@ -72,6 +72,29 @@ def read_adjacency(paths: Mapping[str, str]) -> Interactions:
     )
 
 
+def read_sequences(path: str) -> Interactions:
+    """Read ``user item item ...`` lines of whole numbers, the items in the order of time.
+
+    A user may have several lines, which are one sequence then, and an item several times.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The interactions, with the position of each in its user's sequence, from 1, as its time.
+
+    Raises:
+        UserError: as of :func:`read_adjacency`.
+    """
+    found = read_adjacency({"input": path})
+    order = np.argsort(found.user, kind="stable")
+    owner = found.user[order]
+    position = np.empty(len(found))
+    position[order] = np.arange(1, len(order) + 1) - np.searchsorted(owner, owner)
+    found.fields["timestamp"] = position
+    return found
+
+
 def read_mat(path: str, variable: str = "data") -> Interactions:
     """Read a MATLAB matrix of users x items; what is not 0 is an interaction.
 

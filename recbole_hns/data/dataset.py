@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset as RecBoleDataset
+from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from recbole.utils.argument_list import dataset_arguments
@@ -24,6 +25,7 @@ from recbole_hns.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from recbole.config import Config
+    from torch import Tensor
 
 #: Stands in for ``TIME_FIELD`` while a data set is split.
 AS_READ = "time as read"
@@ -40,6 +42,9 @@ class Dataset(RecBoleDataset):
         times: of each interaction, ``[n]``, float64, as read; None without such a column.
         eval_users: the key of that name where only the interactions of some users are left.
     """
+
+    #: RecBole's class, of which a pickle may be
+    recboles: type[RecBoleDataset] = RecBoleDataset
 
     eval_users: int | None = None
     inter_feat: Any
@@ -171,12 +176,12 @@ class Dataset(RecBoleDataset):
             ends: where in each group each part but the last ends, ``[groups]`` each.
         """
         self._drop_unused_col()
+        return [self.of_rows(torch.from_numpy(index)) for index in groups.between(ends)]
+
+    def of_rows(self, index: Tensor) -> Dataset:
+        """The data set with some of its rows, by their indices ``[rows]``, int64."""
         feat = self.inter_feat
-        parts = []
-        for index in groups.between(ends):
-            chosen = torch.from_numpy(index)
-            parts.append(self.copy(Interaction({field: feat[field][chosen] for field in feat})))
-        return parts
+        return self.copy(Interaction({field: feat[field][index] for field in feat}))
 
     def build(self) -> list[Dataset]:
         """Split as RecBole, but with the times as read in place of rounded ones.
@@ -256,8 +261,12 @@ def _categories_of(column: pd.Series) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, pd.Index(tokens, dtype=object))
 
 
-def saved_dataset(config: Config) -> Dataset | None:
+def saved_dataset(config: Config, kind: type[Dataset] = Dataset) -> Dataset | None:
     """The data set of ``dataset_save_path``; None if it was read with other settings.
+
+    Args:
+        config: the config.
+        kind: the class of data sets of the config's model.
 
     Raises:
         UserError: if the file is missing, or holds another data set or none.
@@ -279,14 +288,16 @@ def saved_dataset(config: Config) -> Dataset | None:
     other = [key for key in keys if config[key] != dataset.config[key]]
     if by_time(config) and dataset.time_field not in dataset.inter_feat:
         other.append("load_col")
+    if isinstance(dataset, RecBoleSequentialDataset) != (kind.recboles is RecBoleSequentialDataset):
+        other.append("kind of model")
     if other:
         getLogger().warning(
             f"dataset_save_path={path} is not used: it was saved with another {', '.join(other)}"
         )
         return None
     getLogger().info(f"Load filtered dataset from: [{path}]")
-    if type(dataset) is RecBoleDataset:
-        dataset.__class__ = Dataset
+    if type(dataset) is kind.recboles:
+        dataset.__class__ = kind
     # the split is this config's
     dataset.config = config
     return dataset

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from recbole.sampler import Sampler
 
-from recbole_hns.data.interactions import UsedItems
+from recbole_hns.data.interactions import UsedItems, pairs
 from recbole_hns.data.pool import NegativePool
 
 
@@ -28,13 +28,12 @@ class EvalSampler(Sampler):
 
     def get_used_ids(self) -> dict[str, UsedItems]:
         """Used items of every phase; a phase includes the ones before it."""
-        user, item = [], []
+        known: list[tuple[np.ndarray, np.ndarray]] = []
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
-            user.append(dataset.inter_feat[self.uid_field].numpy())
-            item.append(dataset.inter_feat[self.iid_field].numpy())
-            items = np.concatenate(item)
-            used = UsedItems(np.concatenate(user), items, self.user_num, self.item_num)
-            popularity = np.bincount(items, minlength=self.item_num)
+            known.append(pairs(dataset))
+            user, item = map(np.concatenate, zip(*known, strict=True))
+            used = UsedItems(user, item, self.user_num, self.item_num)
+            popularity = np.bincount(item, minlength=self.item_num)
             pool = NegativePool(used, popularity, self.datasets[0])
             self._pools[phase] = pool.with_distribution(self.distribution, self.alpha)
         return {phase: pool.used for phase, pool in self._pools.items()}

@@ -6,6 +6,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recbole.utils import ModelType
+
 from recbole_hns.data.reading import opened
 from recbole_hns.errors import UserError
 
@@ -43,6 +45,11 @@ class Named(NamedTuple):
 def by_time(config: Config) -> bool:
     """Whether the times of the interactions tell their parts."""
     return not config["benchmark_filename"] and config["eval_args"].get("order") == "TO"
+
+
+def is_sequential(config: Config) -> bool:
+    """Whether the model learns from sequences."""
+    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL
 
 
 def columns_named(config: Config) -> list[Named]:
@@ -86,7 +93,10 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
         headers = _Headers(config, f"{part}.inter" if part else "inter")
         if not headers["inter"]:
             continue
-        for column, key, use, types, files in columns_named(config):
+        named = columns_named(config)
+        if part and is_sequential(config):
+            named.append(_of_sequences(config, headers["inter"]))
+        for column, key, use, types, files in named:
             file = next((file for file in files if column in headers[file]), None)
             if file is None:
                 why = "" if use == key else f"{use} needs it; "
@@ -110,6 +120,21 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
     for file in added.keys() & ID_FIELDS.keys():
         added[file].add(config[ID_FIELDS[file]])
     return added
+
+
+def _of_sequences(config: Config, header: dict[str, str]) -> Named:
+    """What a file of a ready split has for a sequential model: the lists, or times to make them.
+
+    Raises:
+        UserError: if the items of the lists would get other ids than the items.
+    """
+    lists = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    if lists not in header:
+        return Named(config["TIME_FIELD"], "TIME_FIELD", "a sequential model")
+    alias = config["alias_of_item_id"]
+    if lists not in (alias or ()):
+        raise UserError.of("alias_of_item_id", alias, f"must have {lists}, whose items are items")
+    return Named(lists, "LIST_SUFFIX", "a sequential model", ("token_seq",))
 
 
 class _Headers(dict[str, dict[str, str]]):

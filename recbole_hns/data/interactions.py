@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from recbole_hns.data.sequences import Sequences
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 
 class UsedItems:
@@ -58,6 +64,18 @@ class UsedItems:
         user = self.user[np.argsort(self.item, kind="stable")]
         users = np.concatenate([np.arange(len(self)), user]).astype(np.int32)
         return np.append(0, np.cumsum(count)), users
+
+
+def pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """User and item of every interaction of a data set, those among them that are no rows.
+
+    Of sequences a user's first interaction is none, as there is nothing to tell it by.
+    """
+    feat = dataset.inter_feat
+    fields = dataset.uid_field, dataset.iid_field
+    columns = map(feat.every if isinstance(feat, Sequences) else feat.__getitem__, fields)
+    user, item = (column.numpy() for column in columns)
+    return user, item
 
 
 def rows(offset: Tensor, item: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:

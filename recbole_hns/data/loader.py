@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-#: Entries of a score matrix of users x items in sampled evaluation: 64 MiB.
+#: Entries of a score matrix of users, or sequences, x items: 64 MiB.
 MATRIX_BUDGET = 2**24
 #: Pairs that a model predicts at once in sampled evaluation; with d = 64, 1 KiB is used for each.
 PAIRS_BUDGET = 2**18
@@ -87,18 +87,18 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):
         return used[0][rest], used[1][rest]
 
 
-class SequentialEvalDataLoader(RecBoleFullSortEvalDataLoader):
-    """RecBole's for full ranking after sequences, in batches that a model can encode.
+class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
+    """RecBole's loader of sequences with the item that follows each, for full ranking.
 
     A batch holds ``eval_batch_size`` sequences, as in RecBole; unless the user sets that, no more
-    than :data:`SEQUENCES`, and than so many user-item pairs have room.
+    than have :data:`MATRIX_BUDGET` scores, and no more than :data:`SEQUENCES`.
     """
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         if getattr(self.config, "default_eval_batch_size", False):
-            rows = self.config["eval_batch_size"] // self._dataset.item_num
-            self.step = min(max(rows, 1), SEQUENCES)
+            most = max(MATRIX_BUDGET // self._dataset.item_num, 1)
+            self.step = min(self.config["eval_batch_size"], most, SEQUENCES)
             self.set_batch_size(self.step)
 
 

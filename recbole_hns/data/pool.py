@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hns.data.interactions import UsedItems, rows
+from recbole_hns.data.interactions import UsedItems, pairs, rows
 from recbole_hns.ops import devices, kernels, threads
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class NegativePool:
     @classmethod
     def of(cls, dataset: Dataset) -> NegativePool:
         """The pool of one data set."""
-        user, item = (
-            dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field)
-        )
+        user, item = pairs(dataset)
         used = UsedItems(user, item, dataset.user_num, dataset.item_num)
         return cls(used, np.bincount(item, minlength=dataset.item_num), dataset)
 

@@ -7,16 +7,17 @@ from logging import getLogger
 from typing import TYPE_CHECKING, NamedTuple
 
 import recbole.data.utils as recbole_data
-from recbole.data.dataset import SequentialDataset
-from recbole.utils import ModelType, set_color
+from recbole.utils import set_color
 
 from recbole_hns.data.dataset import Dataset, saved_dataset
 from recbole_hns.data.eval_sampler import EvalSampler, RepeatableEvalSampler
+from recbole_hns.data.headers import is_sequential
 from recbole_hns.data.loader import (
     FullSortEvalDataLoader,
     NegSampleEvalDataLoader,
-    SequentialEvalDataLoader,
+    SequenceEvalDataLoader,
 )
+from recbole_hns.data.sequential_dataset import SequentialDataset
 from recbole_hns.data.split import of_some_users, split
 from recbole_hns.errors import UserError
 
@@ -54,12 +55,12 @@ def create_dataset(config: Config) -> Dataset:
         UserError: if its files are missing or nothing is left after filtering.
     """
     try:
+        kind = SequentialDataset if is_sequential(config) else Dataset
         if config["dataset_save_path"]:
-            dataset = saved_dataset(config)
+            dataset = saved_dataset(config, kind)
             if dataset is not None:
                 return dataset
-        sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        dataset = SequentialDataset(config) if sequential else Dataset(config)
+        dataset = kind(config)
         if config["save_dataset"]:
             dataset.save()
         return dataset
@@ -128,6 +129,8 @@ def split_dataset(config: Config, dataset: Dataset) -> Split:
     for phase, part in (("training", train), ("test", test)):
         if part is not None and not len(part):
             raise UserError.of("dataset", config["dataset"], f"its {phase} part is empty")
+    if config["train_positions"] == "all":
+        train = train.all_positions()
     return Split(train, valid, test, sampler)
 
 
@@ -166,10 +169,9 @@ def _eval_loader(config: Config, split: Split, phase: str, part: Dataset) -> Abs
     sampler = None
     if distribution != "none":
         sampler = split.sampler.with_distribution(distribution, 1.0).set_phase(phase)
-    full = config["eval_args"]["mode"][phase] == "full"
-    loader: type = FullSortEvalDataLoader if full else NegSampleEvalDataLoader
-    if full and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        loader = SequentialEvalDataLoader
+    loader: type = NegSampleEvalDataLoader
+    if config["eval_args"]["mode"][phase] == "full":
+        loader = SequenceEvalDataLoader if is_sequential(config) else FullSortEvalDataLoader
     return loader(config, part, sampler)
 
 

@@ -6,11 +6,14 @@ from logging import getLogger
 from typing import TYPE_CHECKING
 
 import torch
-from recbole.data.interaction import Interaction, cat_interactions
+from recbole.data.interaction import cat_interactions
+
+from recbole_hns.data.sequences import Sequences
 
 if TYPE_CHECKING:
     from recbole.config import Config
-    from recbole.data.dataset import Dataset
+
+    from recbole_hns.data.dataset import Dataset
 
 
 def split(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset | None, Dataset | None]:
@@ -49,8 +52,7 @@ def of_some_users(part: Dataset, num: int | None, seed: int) -> Dataset:
     chosen = torch.zeros(part.user_num, dtype=torch.bool)
     chosen[users[drawn]] = True
     kept = chosen[user].nonzero().squeeze(1)
-    feat = part.inter_feat
-    some = part.copy(Interaction({field: feat[field][kept] for field in feat}))
+    some = part.of_rows(kept)
     some.eval_users = num
     getLogger().info(f"Validation is of {min(num, len(users))} of {len(users)} users")
     return some
@@ -59,4 +61,6 @@ def of_some_users(part: Dataset, num: int | None, seed: int) -> Dataset:
 def _joined(parts: list[Dataset]) -> Dataset:
     if len(parts) == 1:
         return parts[0]
-    return parts[0].copy(cat_interactions([part.inter_feat for part in parts]))
+    feats = [part.inter_feat for part in parts]
+    join = Sequences.joined if isinstance(feats[0], Sequences) else cat_interactions
+    return parts[0].copy(join(feats))

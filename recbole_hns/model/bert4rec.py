@@ -24,6 +24,7 @@ class BERT4RecAdapter(SequentialAdapter):
     """
 
     models: ClassVar[tuple[type, ...]] = (BERT4Rec,)
+    causal: ClassVar[tuple[type, ...]] = ()
 
     def item_table(self) -> Tensor:
         """Item embeddings without the mask's, and after each its bias."""
@@ -31,26 +32,20 @@ class BERT4RecAdapter(SequentialAdapter):
         table = model.item_embedding.weight[: model.n_items]
         return torch.cat([table, model.output_bias.unsqueeze(1)], dim=1)
 
-    def batch(self, interaction: Interaction) -> Batch:
+    def targets(self, interaction: Interaction) -> tuple[tuple[Tensor, ...], Tensor]:
         """The masked positions, one sequence after the other."""
         model = self.model
-        sequence, mask = self._masked(interaction)
-        user = interaction[model.USER_ID][sequence]
-        return self._batch(user, interaction[model.POS_ITEMS][sequence, mask], interaction)
-
-    def own_items(self, batch: Batch) -> Tensor:
-        """The items of each row's sequence, ``[B, L]``; 0 is none."""
-        sequence, _ = self._masked(batch.sequences)
-        return batch.sequences[self.model.ITEM_SEQ][sequence]
+        masked = interaction[model.MASK_INDEX]
+        sequence, mask = masked.nonzero(as_tuple=True)
+        pos_item = interaction[model.POS_ITEMS][sequence, mask]
+        return (sequence, masked[sequence, mask]), pos_item
 
     @contextmanager
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Make the queries of all masked positions."""
         assert batch is not None
-        model, sequences = self.model, batch.sequences
-        sequence, mask = self._masked(sequences)
-        output = model.forward(sequences[model.MASK_ITEM_SEQ])
-        queries = output[sequence, sequences[model.MASK_INDEX][sequence, mask]]
+        index, _ = self.targets(batch.sequences)
+        queries = self.model.forward(batch.sequences[self.model.MASK_ITEM_SEQ])[index]
         queries = torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)
         yield self._encoded(queries, self.item_table())
 
@@ -64,7 +59,3 @@ class BERT4RecAdapter(SequentialAdapter):
     ) -> Losses:
         """The loss, as there are no further terms."""
         return loss
-
-    def _masked(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """Sequence and number of each mask."""
-        return interaction[self.model.MASK_INDEX].nonzero(as_tuple=True)

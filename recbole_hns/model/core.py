@@ -19,6 +19,7 @@ class COREAdapter(SequentialAdapter):
     """CORE: RecBole trains it with cross-entropy only."""
 
     models: ClassVar[tuple[type, ...]] = (CORE,)
+    causal: ClassVar[tuple[type, ...]] = ()
 
     def item_table(self) -> Tensor:
         """Item embeddings after their dropout, of length 1."""

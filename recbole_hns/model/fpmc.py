@@ -19,6 +19,7 @@ class FPMCAdapter(SequentialAdapter):
     """FPMC: a query is its user's embedding, and after it that of the last item."""
 
     models: ClassVar[tuple[type, ...]] = (FPMC,)
+    causal: ClassVar[tuple[type, ...]] = ()
 
     def item_table(self) -> Tensor:
         """An item's embeddings for users, and after them those for last items."""

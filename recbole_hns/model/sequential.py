@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +32,7 @@ from recbole.model.sequential_recommender import (
 from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Negatives
+from recbole_hns.data.sequences import targets_field
 from recbole_hns.model.base import (
     Losses,
     ModelAdapter,
@@ -87,6 +88,10 @@ class SequentialAdapter(ModelAdapter):
     ``calculate_loss`` runs once a batch, as RecBole wrote it for BPR, with a pairwise loss of 0:
     what its first call of ``forward`` returns are the queries, encoded once and with one dropout,
     and its further terms (contrastive, of weights) are in the total.
+
+    Attributes:
+        causal: the models of which each position sees only what is before it, so that all positions
+            can be learned from. Their ``forward`` gathers the last one in ``gather_indexes``.
     """
 
     models: ClassVar[tuple[type, ...]] = (
@@ -110,6 +115,7 @@ class SequentialAdapter(ModelAdapter):
         GRU4RecF,
         FDSA,
     )
+    causal: ClassVar[tuple[type, ...]] = (SASRec, GRU4Rec, SASRecF, GRU4RecF, FDSA)
     products: ClassVar[bool] = True
     splits: ClassVar[bool] = True
     sequential: ClassVar[bool] = True
@@ -129,19 +135,33 @@ class SequentialAdapter(ModelAdapter):
         Args:
             interaction: RecBole's, of sequences and the item that follows each, on the device.
         """
-        model = self.model
-        user, pos_item = interaction[model.USER_ID], interaction[model.POS_ITEM_ID]
-        return self._batch(user, pos_item, interaction)
-
-    def own_items(self, batch: Batch) -> Tensor:
-        """The items of each row's sequence, and the one that follows, ``[B, L]``; 0 is none."""
-        sequence = batch.sequences[self.model.ITEM_SEQ]
-        return torch.cat([sequence, batch.pos_item.unsqueeze(1)], dim=1)
-
-    def _batch(self, user: Tensor, pos_item: Tensor, interaction: Interaction) -> Batch:
+        (sequence, *_), pos_item = self.targets(interaction)
+        user = interaction[self.model.USER_ID][sequence]
         row = torch.arange(len(user), device=user.device)
         # a batch of which nothing is masked has no row, and no loss
         return Batch(user, pos_item, max(1, len(user)), row=row, sequences=interaction)
+
+    def own_items(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of which sequence each row is, ``[B]``, and the items of every sequence.
+
+        These are ``[S, L + 1]``, 0 being none: the one that follows the sequence is among them.
+        """
+        model, (index, _) = self.model, self.targets(batch.sequences)
+        listed, last = batch.sequences[model.ITEM_SEQ], batch.sequences[model.ITEM_ID]
+        return index[0], torch.cat([listed, last.unsqueeze(1)], dim=1)
+
+    def targets(self, interaction: Interaction) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Where the rows' queries are in what ``forward`` returns, and their positives, ``[B]``.
+
+        Returns:
+            Indices of one dimension, or of two where there is a query of each position.
+        """
+        field = targets_field(self.model.ITEM_SEQ)
+        if field in interaction:
+            index = interaction[field].nonzero(as_tuple=True)
+            return index, interaction[field][index]
+        pos_item = interaction[self.model.POS_ITEM_ID]
+        return (torch.arange(len(pos_item), device=pos_item.device),), pos_item
 
     @contextmanager
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
@@ -155,12 +175,21 @@ class SequentialAdapter(ModelAdapter):
             found.append(output)
             return output
 
-        # negatives are looked up, and not looked at
-        interaction = Interaction({**batch.sequences.interaction, model.NEG_ITEM_ID: batch.pos_item})
-        # FEARec adds to the loss in place, which a leaf does not allow
-        with replaced(model, "forward", forward), self._pairwise_loss(lambda *_: zero.clone()):
-            losses = model.calculate_loss(interaction)
-        encoded = self._encoded(found[0], self.item_table())
+        sequences = batch.sequences
+        items = sequences[model.POS_ITEM_ID]
+        (index, _), field = self.targets(sequences), targets_field(model.ITEM_SEQ)
+        with ExitStack() as stack:
+            if field in sequences:
+                items = sequences[field]
+                every = replaced(model, "gather_indexes", lambda output, index: output)
+                stack.enter_context(every)
+            stack.enter_context(replaced(model, "forward", forward))
+            # FEARec adds to the loss in place, which a leaf does not allow
+            stack.enter_context(self._pairwise_loss(lambda *_: zero.clone()))
+            # negatives are looked up, and not looked at
+            more = {model.POS_ITEM_ID: items, model.NEG_ITEM_ID: items}
+            losses = model.calculate_loss(Interaction({**sequences.interaction, **more}))
+        encoded = self._encoded(found[0][index], self.item_table())
         encoded.losses, encoded.pairwise = losses, zero
         yield encoded
 

@@ -390,7 +390,7 @@ class HardNegativeTrainer(Trainer):
     def _batch_of(self, train_data: AbstractDataLoader, index: Tensor) -> Batch:
         """The sequences at ``index``, of which only a batch at a time is on the device."""
         dataset = train_data._dataset
-        interaction = train_data.transform(dataset, dataset[index.numpy()])
+        interaction = train_data.transform(dataset, dataset[index])
         return self.adapter.batch(interaction.to(self.device))
 
     def _excluding(self, batch: Batch) -> tuple[Batch, NegativePool]:
@@ -399,8 +399,8 @@ class HardNegativeTrainer(Trainer):
         if exclude == "target":
             return batch._replace(excluded_by=batch.pos_item), self.pool
         if exclude == "sequence":
-            own = self.pool.of_rows(self.adapter.own_items(batch))
-            return batch._replace(excluded_by=batch.row), own
+            sequence, items = self.adapter.own_items(batch)
+            return batch._replace(excluded_by=sequence), self.pool.of_rows(items)
         return batch, self.pool
 
     def _log_training(

@@ -18,6 +18,7 @@ from recbole_hns import run
 from recbole_hns.cli import main
 from recbole_hns.config import Config
 from recbole_hns.convert.interactions import Interactions
+from recbole_hns.convert.readers import read_sequences
 from recbole_hns.convert.split import held_out
 from recbole_hns.data import create_dataset
 
@@ -303,6 +304,47 @@ def in_lines(header, rows, mark="\t"):
     return "\n".join([*([header] if header else []), *(mark.join(map(str, row)) for row in rows)])
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_sequences_keep_their_order_and_what_is_there_twice(compressed, capsys):
+    text = b"7 5 3 5 9\n12 1 2\n\n30 4\n7 3 1\n"
+    Path("lines").write_bytes(gzip.compress(text) if compressed else text)
+    assert convert(format="sequence", input="lines") == 0
+    # the second line of 7 goes on where the first one ended
+    assert part("train") == [
+        *(("7", item, f"{place}.0") for place, item in enumerate("5359", start=1)),
+        ("12", "1", "1.0"),
+        ("30", "4", "1.0"),
+    ]
+    assert part("valid") == [("7", "3", "5.0")]
+    assert part("test") == [("12", "2", "2.0"), ("7", "1", "6.0")]
+    out = capsys.readouterr().out
+    assert "split: leave-last, the last interaction of each user is the test part, the" in out
+    assert "repeated" not in out
+
+
+def test_sequences_without_a_validation_part():
+    Path("lines").write_text("1 5 3 9\n")
+    assert convert(format="sequence", input="lines", validation=0) == 0
+    assert part("train") == [("1", "5", "1.0"), ("1", "3", "2.0")]
+    assert part("test") == [("1", "9", "3.0")]
+    assert not Path("dataset/new/new.valid.inter").exists()
+
+
+@given(lines=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=8))
+def test_positions_are_counted_user_by_user(lines):
+    lines = [[0, 1], *lines]
+    Path("lines").write_text("".join(" ".join(map(str, line)) + "\n" for line in lines))
+    found = read_sequences("lines")
+    expected, count = [], Counter()
+    for user, *items in lines:
+        for item in items:
+            count[user] += 1
+            expected.append((user, item, count[user]))
+    users, items = (np.array(ids) for ids in (found.user_ids, found.item_ids))
+    rows = zip(users[found.user], items[found.item], found.fields["timestamp"], strict=True)
+    assert list(rows) == expected
+
+
 @pytest.fixture
 def benchmark_files():
     """The form of IR-Benchmark: a header, numbers, a test item and a test user not trained with."""
@@ -498,8 +540,8 @@ def test_odd_ids_are_read_as_they_were_written():
 
 
 MISTAKES = {
-    "no format": ({}, "--format: is needed, one of adjacency, mat, csv"),
-    "odd format": ({"format": "xml"}, "format=xml: must be adjacency or mat or csv"),
+    "no format": ({}, "--format: is needed, one of adjacency, sequence, mat, csv"),
+    "odd format": ({"format": "xml"}, "format=xml: must be adjacency or sequence or mat"),
     "no output": (
         {"format": "csv", "input": "x", "output": ""},
         "--output: is needed, such as --output=dataset/NAME",
@@ -523,6 +565,26 @@ MISTAKES = {
     "input of adjacency": (
         {"format": "adjacency", "input": "x"},
         "input=x: format=adjacency is read from --train=FILE and --test=FILE",
+    ),
+    "train of sequence": (
+        {"format": "sequence", "train": "x", "test": "y"},
+        "train=x: format=sequence is read from --input=FILE",
+    ),
+    "a column of sequence": (
+        {"format": "sequence", "input": "x", "time_column": "t"},
+        "time_column=t: is for format=csv, jsonl, parquet",
+    ),
+    "a split of sequence by draws": (
+        {"format": "sequence", "input": "x", "split": "random"},
+        "split=random: must be leave-last with format=sequence",
+    ),
+    "a split of sequence by time": (
+        {"format": "sequence", "input": "x", "split": "temporal"},
+        "split=temporal: must be leave-last with format=sequence",
+    ),
+    "validation of sequence": (
+        {"format": "sequence", "input": "x", "validation": 0.2},
+        "validation=0.2: with split=leave-last it is one interaction of each user",
     ),
     "two validation parts": (
         {"format": "csv", "train": "x", "valid": "y", "test": "z", "validation": 0.2},
@@ -575,6 +637,9 @@ MALFORMED = {
     "long": ("adjacency", b"1 " + b"9" * 5000, "line 1: '99"),
     "no items": ("adjacency", b"1\n\n", "holds no interactions"),
     "trained with": ("adjacency", b"1 2\n", "test=bad: has no pair that was not trained with"),
+    "a word in a sequence": ("sequence", b"1 2 3\n2 x 4\n", "input=bad: line 2: 'x' is no id"),
+    "an empty sequence": ("sequence", b"1\n\n", "input=bad: holds no interactions"),
+    "short sequences": ("sequence", b"1 2\n2 3\n", "no user has the 2 interactions of which one"),
     "short": ("csv", b"a,b,1\nc,d\n", "line 2: 2 columns where the first line has 3"),
     "a column": ("csv", b"a|b\n", "line 1: 1 column without names that tell which are user and"),
     "many": ("csv", b"a,b,1,2,3\n", "line 1: 5 columns without names"),

@@ -306,7 +306,10 @@ ARGUMENTS = {
         {"input": None, "train": FRAME, "test": "x.csv"},
         "train=DataFrame: must be a path",
     ),
-    "nothing": ({"input": None}, "--format: is needed, one of adjacency, mat, csv, jsonl, parquet"),
+    "nothing": (
+        {"input": None},
+        "--format: is needed, one of adjacency, sequence, mat, csv, jsonl, parquet",
+    ),
 }
 
 
@@ -353,7 +356,7 @@ FILES = {
     "no parquet": ("parquet", b"PAR1", "input=x.parquet: cannot be read: "),
     "an empty one": ("parquet", b"", "input=x.parquet: cannot be read: "),
     "cut gzip": ("jsonl", gzip.compress(b'{"user": 1}')[:-9], "cannot be read: Compressed file"),
-    "suffix": ("txt", b"1 2", "--format: is needed, one of adjacency, mat, csv, jsonl, parquet"),
+    "suffix": ("txt", b"1 2", "--format: is needed, one of adjacency, sequence, mat, csv, "),
 }  # fmt: skip
 
 
