@@ -70,7 +70,6 @@ MOST_NEGATIVES = 10**5
 OF_SEQUENCES = {"candidate_exclude": "target", "train_positions": "last"}
 
 
-
 def check_dataset_name(dataset: Any, data_path: Any) -> None:
     """Refuse a data set that is given as a file or a folder, with the two keys that name it.
 
