@@ -135,6 +135,8 @@ def without_effect(
         idle["candidate_distribution"] = idle["candidate_alpha"] = "candidate_num=all"
     if source != "popularity":
         idle["candidate_alpha"] = f"{key}={source}"
+    if source == "uniform" or sampler.candidate_num == "all":
+        idle["all_log_q"] = idle.get("candidate_distribution", f"{key}={source}")
     if source == "in_batch":
         idle["candidate_num"] = idle["candidate_sharing"] = f"{key}={source}"
     elif key == SSM_NEGATIVES and source == "popularity":
@@ -161,6 +163,10 @@ def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping
     key = SSM_SIMILARITY if SSM_SIMILARITY in given else "similarity"
     products = adapter_class(model).products
     allowed = f"needs a model that scores by an inner product; {model.__name__} does not"
+    if adapter_class(model).sequential and "cosine" in (axes.similarity, axes.eval_similarity):
+        key = key if axes.similarity == "cosine" else "eval_similarity"
+        allowed = f"must be inner with model={model.__name__}, which is sequential"
+        raise UserError.of(key, "cosine", f"{allowed}; CORE learns cosines by itself")
     if axes.similarity == "cosine":
         if not products:
             raise UserError.of(key, "cosine", allowed)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from inspect import isclass
 from typing import Any
 
-import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_model
 
-import recbole_hns.compat  # noqa: F401
+from recbole_hns.compat import anomaly_detection_kept
 from recbole_hns.config import DEFAULTS
 from recbole_hns.config.axes import (
     chosen_loss,
@@ -280,15 +279,12 @@ def model_class(model: Any) -> type:
         return model
     if not isinstance(model, str) or not model.isidentifier():
         raise UserError.of("model", model, "must be the name of a RecBole model")
-    anomaly = torch.is_anomaly_enabled()
     try:
-        return get_model(model)
+        with anomaly_detection_kept():
+            return get_model(model)
     except (ValueError, AttributeError, ImportError):
         import recbole.model.general_recommender as general
 
         close = nearest(model, [name for name, each in vars(general).items() if isclass(each)])
         hint = f"; did you mean {close}?" if close else f"; it {SUPPORTED}"
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
-    finally:
-        # RecBole's SINE switches it on when imported, which looking for a model may do
-        torch.autograd.set_detect_anomaly(anomaly)

@@ -74,7 +74,9 @@ class Key:
             UserError: if the value is not allowed.
         """
         if self.annotation is WEIGHT and isinstance(default, list):
-            several = Annotated[list[WEIGHT], Field(min_length=len(default), max_length=len(default))]
+            several = Annotated[
+                list[WEIGHT], Field(min_length=len(default), max_length=len(default))
+            ]
             return Parameter(self.name, several, None).check(value)
         return value if self.annotation is None else self.parameter.check(value)
 

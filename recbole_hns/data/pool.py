@@ -170,6 +170,10 @@ class NegativePool:
         """
         return self.tables(item.device).log_mass[item]
 
+    def log_popularity(self, item: Tensor) -> Tensor:
+        """Logarithm of each item's number of interactions, float32, in the shape of ``item``."""
+        return self.tables(item.device).log_popularity[item]
+
     def negative_num(self, user: Tensor) -> Tensor:
         """Number of items that each user has not interacted with, ``[batch]``, int64."""
         offset = self.tables(user.device).offset
@@ -298,7 +302,7 @@ class _Tables:
         self.offset, self.item = put(used.offset), put(used.item)
         self.key, self.below = put(key), put(below)
         self.mass, self.allowed = put(mass), put(allowed)
-        self._used = used
+        self._used, self._popularity = used, pool.popularity
 
     @staticmethod
     def _weights(pool: NegativePool) -> np.ndarray:
@@ -330,6 +334,11 @@ class _Tables:
     def log_mass(self) -> Tensor:
         """Logarithm of each item's mass, ``[item_num]``, float32."""
         return self.mass.diff(prepend=self.mass[:1]).double().log().float()
+
+    @cached_property
+    def log_popularity(self) -> Tensor:
+        """Logarithm of each item's number of interactions, ``[item_num]``, float32."""
+        return torch.from_numpy(self._popularity).to(self.item.device).log()
 
     def draw_shared(self, num: int) -> Tensor:
         uniform = torch.rand(num, dtype=torch.float64, device=self.mass.device)

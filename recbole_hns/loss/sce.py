@@ -65,7 +65,9 @@ class SCE(Loss):
         zeros = losses.new_zeros(len(query))
         highest = zeros.scatter_reduce(0, row.view(-1), losses.view(-1), "amax")
         covered = torch.zeros_like(zeros).index_fill_(0, row.view(-1), 1.0).sum()
-        means = neg.detach().masked_fill(excluded, 0).sum(dim=2) / (~excluded).sum(dim=2).clamp(min=1)
+        means = neg.detach().masked_fill(excluded, 0).sum(dim=2) / (~excluded).sum(dim=2).clamp(
+            min=1
+        )
         return highest.sum() / covered, Scores(pos.detach().view(-1, 1), means.view(-1))
 
     def _directions(self, query: Tensor, num: int) -> Tensor:

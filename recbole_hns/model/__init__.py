@@ -1,6 +1,10 @@
 """RecBole's models trained pairwise, one adapter a kind of model."""
 
-import recbole_hns.compat  # noqa: F401
+from recbole_hns.compat import anomaly_detection_kept
+
+with anomaly_detection_kept():
+    import recbole.model.sequential_recommender  # noqa: F401
+
 from recbole_hns.model.base import Losses, ModelAdapter
 from recbole_hns.model.cosine import predict_by_cosine
 from recbole_hns.model.registry import adapter_class, check_model, check_part, make_adapter

@@ -40,14 +40,19 @@ class BERT4RecAdapter(SequentialAdapter):
         pos_item = interaction[model.POS_ITEMS][sequence, mask]
         return (sequence, masked[sequence, mask]), pos_item
 
+    def queries(self, interaction: Interaction) -> Tensor:
+        """Those of a mask after each sequence, ``[B, dim]``."""
+        model, length = self.model, interaction[self.model.ITEM_SEQ_LEN]
+        sequence = model.reconstruct_test_data(interaction[model.ITEM_SEQ], length)
+        return _with_one(model.gather_indexes(model.forward(sequence), length - 1))
+
     @contextmanager
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Make the queries of all masked positions."""
         assert batch is not None
         index, _ = self.targets(batch.sequences)
         queries = self.model.forward(batch.sequences[self.model.MASK_ITEM_SEQ])[index]
-        queries = torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)
-        yield self._encoded(queries, self.item_table())
+        yield self._encoded(_with_one(queries), self.item_table())
 
     def total(
         self,
@@ -59,3 +64,8 @@ class BERT4RecAdapter(SequentialAdapter):
     ) -> Losses:
         """The loss, as there are no further terms."""
         return loss
+
+
+def _with_one(queries: Tensor) -> Tensor:
+    """Queries, and after each the 1 that multiplies the items' bias."""
+    return torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)

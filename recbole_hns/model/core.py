@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import CORE
 from torch import Tensor
 
@@ -25,13 +26,15 @@ class COREAdapter(SequentialAdapter):
         """Item embeddings after their dropout, of length 1."""
         return F.normalize(self.model.item_dropout(self.model.item_embedding.weight), dim=-1)
 
+    def queries(self, interaction: Interaction) -> Tensor:
+        """What ``forward`` returns, which the temperature divides, ``[B, dim]``."""
+        return self.model.forward(interaction[self.model.ITEM_SEQ]) / self.model.temperature
+
     @contextmanager
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
-        """Make the queries of a batch, which the temperature divides."""
+        """Make the queries of a batch."""
         assert batch is not None
-        model = self.model
-        queries = model.forward(batch.sequences[model.ITEM_SEQ]) / model.temperature
-        yield self._encoded(queries, self.item_table())
+        yield self._encoded(self.queries(batch.sequences), self.item_table())
 
     def total(
         self,

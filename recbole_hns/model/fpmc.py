@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import FPMC
 from torch import Tensor
 
@@ -25,15 +26,18 @@ class FPMCAdapter(SequentialAdapter):
         """An item's embeddings for users, and after them those for last items."""
         return torch.cat([self.model.IU_emb.weight, self.model.IL_emb.weight], dim=1)
 
+    def queries(self, interaction: Interaction) -> Tensor:
+        """Embeddings of users, and after each that of the last item, ``[B, dim]``."""
+        model = self.model
+        last = interaction[model.ITEM_SEQ_LEN].unsqueeze(1) - 1
+        item = interaction[model.ITEM_SEQ].gather(1, last).squeeze(1)
+        return torch.cat([model.UI_emb(interaction[model.USER_ID]), model.LI_emb(item)], dim=1)
+
     @contextmanager
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Look the queries up."""
         assert batch is not None
-        model = self.model
-        last = batch.sequences[model.ITEM_SEQ_LEN].unsqueeze(1) - 1
-        item = batch.sequences[model.ITEM_SEQ].gather(1, last).squeeze(1)
-        queries = torch.cat([model.UI_emb(batch.user), model.LI_emb(item)], dim=1)
-        yield self._encoded(queries, self.item_table())
+        yield self._encoded(self.queries(batch.sequences), self.item_table())
 
     def total(
         self,

@@ -83,7 +83,7 @@ class EncodedQueries(EncodedTables):
 
 
 class SequentialAdapter(ModelAdapter):
-    """Models whose ``forward`` returns one query a sequence, which is multiplied by item embeddings.
+    """Models whose ``forward`` returns a query of each sequence, which item embeddings multiply.
 
     ``calculate_loss`` runs once a batch, as RecBole wrote it for BPR, with a pairwise loss of 0:
     what its first call of ``forward`` returns are the queries, encoded once and with one dropout,
@@ -140,6 +140,22 @@ class SequentialAdapter(ModelAdapter):
         row = torch.arange(len(user), device=user.device)
         # a batch of which nothing is masked has no row, and no loss
         return Batch(user, pos_item, max(1, len(user)), row=row, sequences=interaction)
+
+    def queries(self, interaction: Interaction) -> Tensor:
+        """What scores the items after each sequence, as ``predict`` makes it, ``[B, dim]``.
+
+        Args:
+            interaction: of sequences, on the device.
+        """
+        found: list[Tensor] = []
+
+        def forward(*args: Any) -> Tensor:
+            found.append(type(self.model).forward(self.model, *args))
+            return found[0]
+
+        with replaced(self.model, "forward", forward):
+            self.model.predict(interaction)
+        return found[0]
 
     def own_items(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of which sequence each row is, ``[B]``, and the items of every sequence.

@@ -59,7 +59,7 @@ def batch_losses(
     with torch.no_grad():
         batch = batch._replace(shared=sampler.shared_items(batch, pool))
     catalogue = model.sequential and batch.shared is None and sampler.num_drawn == "all"
-    whole = loss.picks_itself or catalogue and _sums_suffice(sampler, loss, batch.user)
+    whole = loss.picks_itself or (catalogue and _sums_suffice(sampler, loss, batch.user))
     if rows < batch.size and model.splits and not whole:
         parts = list(batch.split(rows, whole_users=loss.pools_users))
     else:

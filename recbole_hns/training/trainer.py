@@ -391,6 +391,7 @@ class HardNegativeTrainer(Trainer):
         """The sequences at ``index``, of which only a batch at a time is on the device."""
         dataset = train_data._dataset
         interaction = train_data.transform(dataset, dataset[index])
+        assert isinstance(self.adapter, SequentialAdapter)
         return self.adapter.batch(interaction.to(self.device))
 
     def _excluding(self, batch: Batch) -> tuple[Batch, NegativePool]:
@@ -399,6 +400,7 @@ class HardNegativeTrainer(Trainer):
         if exclude == "target":
             return batch._replace(excluded_by=batch.pos_item), self.pool
         if exclude == "sequence":
+            assert isinstance(self.adapter, SequentialAdapter)
             sequence, items = self.adapter.own_items(batch)
             return batch._replace(excluded_by=sequence), self.pool.of_rows(items)
         return batch, self.pool

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import QUIET, prepared
+from conftest import prepared
 from torch import nn
 
-from recbole_hns import UserError, run
-from recbole_hns.config import Config
 from recbole_hns.config.config import model_class
 from recbole_hns.config.known import model_keys
-from recbole_hns.model.registry import ADAPTERS, SEQUENTIAL
+from recbole_hns.model.registry import SEQUENTIAL
 from recbole_hns.training.step import batch_losses
 
 #: Of the models that have them.
