@@ -46,7 +46,13 @@ from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import loss_class
-from recbole_hns.model.registry import SUPPORTED, adapter_class, check_model, check_part
+from recbole_hns.model.registry import (
+    SEQUENTIAL,
+    SUPPORTED,
+    adapter_class,
+    check_model,
+    check_part,
+)
 from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
@@ -285,6 +291,7 @@ def model_class(model: Any) -> type:
     except (ValueError, AttributeError, ImportError):
         import recbole.model.general_recommender as general
 
-        close = nearest(model, [name for name, each in vars(general).items() if isclass(each)])
+        names = [name for name, each in vars(general).items() if isclass(each)]
+        close = nearest(model, [*names, *SEQUENTIAL])
         hint = f"; did you mean {close}?" if close else f"; it {SUPPORTED}"
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None

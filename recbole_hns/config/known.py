@@ -192,7 +192,8 @@ def check_key(
     Raises:
         UserError: if it is refused.
     """
-    if key == "train_neg_sample_args" and value in (None, "None"):
+    kind = getattr(getattr(model, "type", None), "name", None)
+    if key == "train_neg_sample_args" and value is None and kind == "SEQUENTIAL":
         return None  # as RecBole asks of who trains with cross-entropy
     if key_of(key).instead:
         raise UserError.of(key, value, key_of(key).instead)

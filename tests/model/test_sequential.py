@@ -1,17 +1,23 @@
 """Sequential models: what RecBole computes of a step is what is computed here."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import prepared
+from conftest import QUIET, prepared
+from recbole.data.interaction import Interaction
 from torch import nn
 
+from recbole_hns import UserError, run
+from recbole_hns.batch import Scores
+from recbole_hns.config import Config
 from recbole_hns.config.config import model_class
 from recbole_hns.config.known import model_keys
 from recbole_hns.model.registry import SEQUENTIAL
+from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.training.step import batch_losses
 
 #: Of the models that have them.
@@ -136,3 +142,154 @@ def test_softmax_of_all_items_is_recboles_cross_entropy(model, pair_bytes, visit
     found = ours(trainer, pool, batch)
     network.loss_type, network.loss_fct = "CE", WithoutPadding()
     same(found, recboles(trainer, batch))
+
+
+def excluded_of(trainer, pool, batch):
+    """The items that no row may have as a candidate, row by row."""
+    row, item = pool.own_items(batch.owner)
+    found = [set() for _ in range(len(batch.user))]
+    for b, i in zip(row.tolist(), item.tolist(), strict=True):
+        found[b].add(i)
+    return found
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+@pytest.mark.parametrize("exclude", ["target", "sequence", "history"])
+def test_what_is_no_candidate(exclude, positions, visits):
+    keys = {"candidate_exclude": exclude, "train_positions": positions, "candidate_num": 50}
+    trainer, pool, batch = ready(visits, "SASRec", sampler="softmax", **keys)
+    sequences = batch.sequences
+    (sequence, *_), pos_item = trainer.adapter.targets(sequences)
+    assert torch.equal(pos_item, batch.pos_item)
+    found = excluded_of(trainer, pool, batch)
+    drawn = pool.draw(batch.owner, 50)
+    shared = torch.arange(1, pool.item_num).unsqueeze(0)
+    row, column = pool.own_columns(batch.owner, shared)
+    num = pool.negative_num(batch.owner)
+    for b in range(len(batch.user)):
+        of = sequence[b]
+        expected = {0, int(pos_item[b])}
+        if exclude != "target":
+            expected |= {*sequences["item_id_list"][of].tolist(), int(sequences["item_id"][of])}
+        if exclude == "history":
+            expected |= trainer.pool.used[int(batch.user[b])]
+        assert found[b] == expected
+        assert expected.isdisjoint(drawn[b].tolist())
+        assert set(shared[0, column[row == b]].tolist()) == expected - {0}
+        assert num[b] == pool.item_num - len(expected)
+
+
+CAUSAL = [each.__name__ for each in SequentialAdapter.causal]
+
+
+@pytest.mark.parametrize("model", CAUSAL)
+def test_all_positions_are_those_of_as_many_sequences(model, visits):
+    """Each position's query is that of the sequence that ends there, and so is the loss."""
+    keys = {"sampler": "all", "candidate_num": "all", "loss": "softmax"}
+    trainer, pool, batch = ready(visits, model, train_positions="all", **keys)
+    trainer.model.eval()
+    with trainer.adapter.encode(batch) as encoded:
+        queries = encoded.query(batch)
+    (sequence, position), _ = trainer.adapter.targets(batch.sequences)
+    assert len(batch.user) == int(batch.sequences["item_length"].sum())
+    listed = batch.sequences["item_id_list"]
+    interaction = {
+        "user_id": batch.user,
+        "item_id": batch.pos_item,
+        "item_length": position + 1,
+        "item_id_list": listed[sequence].masked_fill(
+            torch.arange(listed.shape[1]) > position.unsqueeze(1), 0
+        ),
+    }
+    expected = trainer.adapter.queries(Interaction(interaction))
+    torch.testing.assert_close(queries, expected, rtol=1e-4, atol=1e-5)
+    rows, all_rows = trainer.adapter.batch(Interaction(interaction)), batch
+    rows, _ = trainer._excluding(rows)
+    losses = [
+        batch_losses(each, trainer.adapter, trainer.sampler, trainer.loss, pool).losses
+        for each in (rows, all_rows)
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL)
+def test_queries_and_items_give_the_scores_that_are_evaluated(model, visits):
+    trainer, _, batch = ready(visits, model, sampler="rns")
+    trainer.model.eval()
+    if model == "SHAN":  # RecBole's full ranking is of sequences that are not inverted
+        batch.sequences.interaction["Inverse_item_id_list"] = batch.sequences["item_id_list"]
+    with torch.no_grad():
+        found = trainer.adapter.queries(batch.sequences) @ trainer.adapter.item_table().t()
+        expected = trainer.model.full_sort_predict(batch.sequences)
+    torch.testing.assert_close(found[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sharing", ["in_batch", "popularity"])
+def test_log_q_of_what_is_drawn_more(sharing, visits):
+    """Each candidate weighs the inverse of its count, of which popularity takes a power."""
+    keys = {"sampler": "all", "all_log_q": True, "candidate_distribution": sharing}
+    keys.update({"candidate_sharing": "batch", "candidate_num": 9} if sharing != "in_batch" else {})
+    trainer, pool, batch = ready(visits, "GRU4Rec", loss="softmax", candidate_alpha=0.5, **keys)
+    sampler, counts = trainer.sampler, torch.from_numpy(pool.popularity).double()
+    batch = batch._replace(shared=sampler.shared_items(batch, pool))
+    candidates = sampler.propose(batch, None, pool)
+    items, (row, column) = candidates.items[0], candidates.excluded
+    neg = torch.randn(len(batch.user), len(items)).index_put(
+        (row, column), torch.tensor(-torch.inf)
+    )
+    found = sampler.select(Scores(torch.zeros(len(neg), 1), neg), candidates, batch).weight
+    q = counts[items] ** (1.0 if sharing == "in_batch" else 0.5)
+    expected = torch.where(neg == -torch.inf, 0, 1 / q)
+    expected /= expected.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+REFUSED = {
+    "DIN": {"model": "DIN"},
+    "S3Rec": {"model": "S3Rec"},
+    "RepeatNet": {"model": "RepeatNet"},
+    "TransRec": {"model": "TransRec"},
+    "model=SASRec: sampler=kernel": {"model": "SASRec", "sampler": "kernel"},
+    "model=SASRec: loss=sl_at_k": {"model": "SASRec", "loss": "sl_at_k"},
+    "sampler=all, not dns_mn": {"model": "SASRec", "loss": "sce"},
+    "candidate_exclude=target: must be left out": {"model": "BPR", "candidate_exclude": "target"},
+    "train_positions=all: must be left out": {"model": "BPR", "train_positions": "all"},
+    "train_positions=all: needs": {"model": "NARM", "train_positions": "all"},
+    "similarity=cosine": {"model": "SASRec", "similarity": "cosine"},
+    "order must be TO": {"model": "SASRec", "eval_args": {"order": "RO"}},
+    "did you mean SASRec": {"model": "SASRek"},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_refused(message):
+    with pytest.raises(UserError, match=message):
+        Config(config_dict={**QUIET, **REFUSED[message]})
+
+
+def test_as_recboles_users_run_it(visits):
+    """Keys that RecBole asks for with cross-entropy, and parts of eval_args."""
+    keys = {**visits, **QUIET, **SMALL, "n_layers": 1, "epochs": 1, "metrics": ["NDCG", "OPAUC"]}
+    del keys["embedding_size"]
+    more = {"train_neg_sample_args": None, "loss_type": "CE", "eval_args": {"mode": "uni10"}}
+    keys.update(more, valid_metric="NDCG@5", MAX_ITEM_LIST_LENGTH=6)
+    config = Config("SASRec", config_dict=keys)
+    assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert config["candidate_exclude"] == "target"
+    assert list(config.unused_keys()) == ["loss_type"]
+    result = run("SASRec", config_dict=keys)
+    assert "opauc@0.1" in result["test_result"]
+
+
+@pytest.mark.parametrize("model", ["GRU4Rec", "BERT4Rec"])
+def test_recommendations(model, visits):
+    keys = {**visits, **QUIET, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 6, "hidden_size": 8}
+    trained = run(model, config_dict={**keys, "sampler": "all", "loss": "gbce"})
+    again = run(model, config_dict={**keys, "sampler": "all", "loss": "gbce"}, saved=False)
+    lists = trained.recommend(["u3", "u4"], 3)
+    assert lists.user.tolist() == ["u3"] * 3 + ["u4"] * 3
+    assert again.recommend(["u3", "u4"], 3).equals(lists)
+    # what is known of a user, the first of all among it
+    lines = Path("dataset/visits/visits.inter").read_text().splitlines()
+    known = {line.split("\t")[1] for line in lines if line.startswith("u3\t")}
+    assert known.isdisjoint(lists.item[:3])
