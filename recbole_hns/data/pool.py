@@ -87,7 +87,8 @@ class NegativePool:
 
     def of_items(self) -> NegativePool:
         """A copy that numbers rows by an item, and leaves out that item alone."""
-        every = np.arange(self.item_num)
+        # the padding id is nobody's
+        every = np.arange(1, self.item_num)
         return self._with_used(UsedItems(every, every, self.item_num, self.item_num))
 
     def of_rows(self, items: Tensor) -> NegativePool:
