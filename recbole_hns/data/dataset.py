@@ -202,13 +202,13 @@ class Dataset(RecBoleDataset):
             rounded = np.stack(rounded)[:, 0]
         with np.errstate(over="ignore"):
             rounded = rounded.astype(np.float32)
-        order, theirs = (np.argsort(times, kind="stable") for times in (self.times, rounded))
-        moved = int(np.count_nonzero(order != theirs))
+        moved = _moved(self.times, rounded)
         if moved:
             getLogger().info(
-                f"Ordered by {field} as read: {moved} of {len(order)} interactions stand elsewhere "
-                f"than in RecBole, which rounds it to float32 first"
+                f"Ordered by {field} as read: {moved} of {len(rounded)} interactions stand "
+                f"elsewhere than in RecBole, which rounds it to float32 first"
             )
+        del rounded
         self.time_field = AS_READ
         try:
             parts = super().build()
@@ -254,6 +254,12 @@ class _Groups:
             within = np.arange(length.sum()) - np.repeat(first - starts - self._start, length)
             yield self._order[within]
             starts = end
+
+
+def _moved(times: NDArray[np.float64], rounded: NDArray[np.float32]) -> int:
+    """How many of ``[n]`` times have another place in the order of the rounded ones."""
+    order, theirs = (np.argsort(each, kind="stable") for each in (times, rounded))
+    return int(np.count_nonzero(order != theirs))
 
 
 def _categories_of(column: pd.Series) -> pd.Categorical:

@@ -28,23 +28,24 @@ class EvalSampler(Sampler):
 
     def get_used_ids(self) -> dict[str, UsedItems]:
         """Used items of every phase; a phase includes the ones before it."""
-        known: list[tuple[np.ndarray, np.ndarray]] = []
-        for phase, dataset in zip(self.phases, self.datasets, strict=True):
-            known.append(pairs(dataset))
+        return {phase: self._pool_of(phase).used for phase in self.phases}
+
+    def _pool_of(self, phase: str) -> NegativePool:
+        """What a phase draws from uniformly."""
+        if phase not in self._uniform:
+            known = [pairs(part) for part in self.datasets[: self.phases.index(phase) + 1]]
             user, item = map(np.concatenate, zip(*known, strict=True))
             used = UsedItems(user, item, self.user_num, self.item_num)
             popularity = np.bincount(item, minlength=self.item_num)
-            pool = NegativePool(used, popularity, self.datasets[0])
-            self._pools[phase] = pool.with_distribution(self.distribution, self.alpha)
-        return {phase: pool.used for phase, pool in self._pools.items()}
+            self._uniform[phase] = NegativePool(used, popularity, self.datasets[0])
+        return self._uniform[phase]
 
     def set_distribution(self, distribution: str) -> None:
         """Draw by another distribution from now on."""
         # RecBole's constructor calls this before it asks for the used items
-        self._pools: dict[str, NegativePool] = {
-            phase: pool.with_distribution(distribution, self.alpha)
-            for phase, pool in getattr(self, "_pools", {}).items()
-        }
+        if "_uniform" not in self.__dict__:
+            self._uniform: dict[str, NegativePool] = {}
+        self._pools: dict[str, NegativePool] = {}
         self.distribution = distribution
 
     def with_distribution(self, distribution: str, alpha: float | None) -> EvalSampler:
@@ -57,6 +58,9 @@ class EvalSampler(Sampler):
     @property
     def pool(self) -> NegativePool:
         """What the phase draws from."""
+        if self.phase not in self._pools:
+            uniform = self._pool_of(self.phase)
+            self._pools[self.phase] = uniform.with_distribution(self.distribution, self.alpha)
         return self._pools[self.phase]
 
     def sample_by_key_ids(self, key_ids: np.ndarray | list[int], num: int) -> torch.Tensor:
@@ -83,7 +87,6 @@ class RepeatableEvalSampler(EvalSampler):
 
     def get_used_ids(self) -> dict[str, UsedItems]:
         """Used items of every phase: none."""
-        super().get_used_ids()
         none = np.empty(0, dtype=np.int64)
         return dict.fromkeys(self.phases, UsedItems(none, none, self.user_num, self.item_num))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from logging import getLogger
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import torch
-from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataloader import AbstractDataLoader, abstract_dataloader
 from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
 from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
 from recbole.data.interaction import Interaction
@@ -27,6 +30,14 @@ MATRIX_BUDGET = 2**24
 PAIRS_BUDGET = 2**18
 #: Sequences that a model encodes at once in evaluation.
 SEQUENCES = 2**11
+
+
+@contextmanager
+def numbered() -> Iterator[None]:
+    """Have RecBole's loaders number their rows without an object for each of them."""
+    # what they call `list` with is a range
+    with mock.patch.object(abstract_dataloader, "list", lambda rows: rows, create=True):
+        yield
 
 
 class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader):

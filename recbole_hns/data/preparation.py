@@ -16,6 +16,7 @@ from recbole_hns.data.loader import (
     FullSortEvalDataLoader,
     NegSampleEvalDataLoader,
     SequenceEvalDataLoader,
+    numbered,
 )
 from recbole_hns.data.sequential_dataset import SequentialDataset
 from recbole_hns.data.split import of_some_users, split
@@ -141,16 +142,23 @@ def data_loaders(config: Config, split: Split) -> Loaders:
         UserError: if a user has no negative item, or there are fewer items than ``topk``.
     """
     train_sampler = split.sampler.set_phase("train")
-    ours = config.sampler
-    try:
-        pool = train_sampler.pool
-        pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
-    except Exception as error:
-        raise _unusable(config, error) from error
+    # of sequences only the target is no candidate, unless the history is none either
+    if not is_sequential(config) or config["candidate_exclude"] == "history":
+        ours = config.sampler
+        try:
+            pool = train_sampler.pool
+            pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha).check()
+        except Exception as error:
+            raise _unusable(config, error) from error
     if split.test is not None and max(config["topk"]) >= split.train.item_num:
         allowed = f"must be <= {split.train.item_num - 1}, the number of items"
         raise UserError.of("topk", config["topk"], allowed)
 
+    with numbered():
+        return _loaders(config, split, train_sampler)
+
+
+def _loaders(config: Config, split: Split, train_sampler: EvalSampler) -> Loaders:
     train_loader = recbole_data.get_dataloader(config, "train")
     train_data = train_loader(config, split.train, train_sampler, shuffle=config["shuffle"])
     if split.valid is None or split.test is None:

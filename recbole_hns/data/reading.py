@@ -167,6 +167,8 @@ def _read_plain(
         found[column] = _categories(values) if types[column] is str else _numbers(values)
         if found[column] is None:
             return None
+    del values
+    pa.default_memory_pool().release_unused()
     return pd.DataFrame(found, copy=False)
 
 

@@ -81,19 +81,23 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
             order = order[once[order]]
             self._part = part[order]
             self._check_order(user[order])
+        if self.time_field == AS_READ:
+            feat[AS_READ] = torch.from_numpy(times)
+        self.times = None  # the order has them
         index = torch.from_numpy(order)
         # one after the other, so that no more than one is there twice
         columns = {field: feat.pop(field)[index] for field in list(feat)}
-        names: dict[str, tuple[str, int | None]] = {field: (field, None) for field in columns}
-        names[self.item_list_length_field] = (self.item_list_length_field, None)
-        lists = (field for field in columns if field != self.uid_field)
+        del order, index, user, times
+        names: dict[str, tuple[str, int | None]] = {
+            field: (field, None) for field in (*columns, self.item_list_length_field)
+        }
+        lists = (field for field in columns if field not in (self.uid_field, AS_READ))
         names.update({getattr(self, f"{field}_list_field"): (field, 0) for field in lists})
-        if self.time_field == AS_READ:
-            columns[AS_READ], names[AS_READ] = torch.from_numpy(times[order]), (AS_READ, None)
-        place = _places(columns[self.uid_field])
-        columns[self.item_list_length_field] = place.clamp(max=self.max_item_list_len)
+        place = torch.from_numpy(_places(columns[self.uid_field].numpy()))
+        target = place.nonzero().squeeze(1)
+        columns[self.item_list_length_field] = place.clamp_(max=self.max_item_list_len)
         table = Table(columns, self.uid_field, self.item_list_length_field, self.max_item_list_len)
-        self.inter_feat = Sequences.of(table, names, place.nonzero().squeeze(1))
+        self.inter_feat = Sequences.of(table, names, target)
         self.inter_feat.member[:] = True
 
     def _files(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
@@ -209,9 +213,9 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
         return Counter(feat.every_target(field).tolist())
 
 
-def _places(user: Tensor) -> Tensor:
+def _places(user: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many of the same user stand before each, ``[n]``, for users in ascending order."""
-    place = torch.arange(len(user))
-    start = torch.ones_like(user, dtype=torch.bool)
-    start[1:] = user[1:] != user[:-1]
-    return place - torch.where(start, place, 0).cummax(dim=0).values
+    start = np.append(0, np.flatnonzero(np.diff(user)) + 1)
+    place = np.arange(len(user))
+    place -= np.repeat(start, np.diff(start, append=len(user)))
+    return place

@@ -88,6 +88,8 @@ def some_rows(rng):
     return [rows[at] for at in rng.permutation(len(rows))]
 
 
+#: RecBole loads no times by itself.
+TIMES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
 LOADED = {"load_col": {"inter": [column.split(":")[0] for column in HEADER]}}
 CASES = {
     "last one out": {},
@@ -111,7 +113,7 @@ def test_batches_are_recboles(name):
     write(some_rows(np.random.default_rng(7)), HEADER)
     if "order" in CASES[name].get("eval_args", {}):
         CASES[name]["eval_args"]["mode"] = "full"
-    keys = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, **CASES[name]}
+    keys = {**TIMES, **CASES[name]}
     config = configured(train_batch_size=32, eval_batch_size=10, **keys)
     parts = preparation.split(config, preparation.create_dataset(config))
     for part, theirs in zip(parts, loaders(config), strict=True):
@@ -145,9 +147,22 @@ def test_batches_are_recboles(name):
         assert (matrices[0] != matrices[1]).nnz == 0
 
 
+def test_loaders_of_this_package_are_in_recboles_order():
+    write(some_rows(np.random.default_rng(6)), HEADER)
+    config = configured(train_batch_size=32, eval_batch_size=10, **TIMES)
+    mine = preparation.data_loaders(config, split(config))
+    for loader, theirs in zip(mine, loaders(config), strict=True):
+        # where RecBole has a list of as many numbers
+        assert isinstance(vars(loader)["dataset"], range)
+        assert len(loader) == len(theirs) > 1
+        for batch, expected in zip(loader, theirs, strict=True):
+            alone = isinstance(expected, Interaction)
+            assert_same(*((batch, expected) if alone else (batch[0], expected[0])))
+
+
 def test_rows_are_chosen_as_recboles_interactions_are():
     write(some_rows(np.random.default_rng(8)), HEADER)
-    config = configured(load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    config = configured(**TIMES)
     mine, theirs = split(config).train.inter_feat, loaders(config)[0]._dataset.inter_feat
     mask = np.arange(len(mine)) % 3 == 0
     for index in (slice(3, 9), [5, 2, 2], np.array([4, 0]), torch.tensor([7]), mask):
