@@ -9,7 +9,7 @@ that this makes are what a loss learns from. Samplers and losses see a model onl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,12 +28,25 @@ class Batch(NamedTuple):
         size: rows of the whole batch, by which its loss is averaged.
         shared: items that all rows of the batch have as candidates, ``[1, N]``, int64; None where
             each row has its own.
+        excluded_by: whose items each row leaves out, as the pool numbers them, ``[B]``, int64; None
+            for its user.
+        row: index of each row's query among those of the whole batch, ``[B]``, int64, where a query
+            is made of a sequence; None where it is the user's.
+        sequences: RecBole's interaction with the sequences of the whole batch, likewise.
     """
 
     user: Tensor
     pos_item: Tensor
     size: int
     shared: Tensor | None = None
+    excluded_by: Tensor | None = None
+    row: Tensor | None = None
+    sequences: Any = None
+
+    @property
+    def owner(self) -> Tensor:
+        """Whose items each row leaves out, as the pool numbers them, ``[B]``, int64."""
+        return self.user if self.excluded_by is None else self.excluded_by
 
     @classmethod
     def of(cls, user: Tensor, pos_item: Tensor) -> Batch:
@@ -47,18 +60,22 @@ class Batch(NamedTuple):
             rows: > 0.
             whole_users: have all rows of a user in one part, which may then have more rows.
         """
-        user, pos_item = self.user, self.pos_item
         sizes: int | list[int] = rows
+        fields = {
+            name: getattr(self, name)
+            for name in ("user", "pos_item", "excluded_by", "row")
+            if getattr(self, name) is not None
+        }
         if whole_users:
-            order = user.argsort(stable=True)
-            user, pos_item = user[order], pos_item[order]
+            order = self.user.argsort(stable=True)
+            fields = {name: field[order] for name, field in fields.items()}
             sizes = [0]
-            for count in user.unique_consecutive(return_counts=True)[1].tolist():
+            for count in fields["user"].unique_consecutive(return_counts=True)[1].tolist():
                 if sizes[-1] and sizes[-1] + count > rows:
                     sizes.append(0)
                 sizes[-1] += count
-        for users, items in zip(user.split(sizes), pos_item.split(sizes), strict=True):
-            yield self._replace(user=users, pos_item=items)
+        for parts in zip(*(field.split(sizes) for field in fields.values()), strict=True):
+            yield self._replace(**dict(zip(fields, parts, strict=True)))
 
 
 class Candidates(NamedTuple):
@@ -182,15 +199,15 @@ class Negatives(NamedTuple):
         return cls(items, scores, None, scale, excluded, num.unsqueeze(1))
 
     @classmethod
-    def unscored(cls, candidates: Candidates, pos: Tensor) -> Negatives:
+    def unscored(cls, candidates: Candidates, pos: Tensor, num: int) -> Negatives:
         """All candidates that rows share, with zeros that take no memory in place of their scores.
 
         Args:
             candidates: the candidates.
             pos: scores of the positives, ``[B, 1]``, without gradient.
+            num: how many candidates there are.
         """
-        assert candidates.items is not None
-        neg = pos.new_zeros(()).expand(len(pos), candidates.items.shape[1])
+        neg = pos.new_zeros(()).expand(len(pos), num)
         return cls.of(candidates, Scores(pos, neg), Selection())
 
     def with_sums(self, sums: Tensor) -> Negatives:

@@ -17,6 +17,8 @@ PyTorch >= 2.6      ``torch.load`` admits plain data only, and RecBole's checkpo
                     what to call in its place.
 any PyTorch         ``Dataset._download`` ends in ``torch.distributed.barrier()``, which
                     raises where no process group exists: always, in a run of one process.
+any PyTorch         the file of RecBole's SINE switches anomaly detection on when it is
+                    imported, which makes every model slow; :func:`anomaly_detection_kept`.
 pandas 2            warns of what pandas 3 will change at every data set that RecBole reads,
 PyTorch             and warns that sparse CSR tensors are new; nothing a user could act on,
                     so neither is shown.
@@ -33,6 +35,8 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +52,16 @@ from recbole_hns.files import plain, replace_file
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.trainer import Trainer
+
+
+@contextmanager
+def anomaly_detection_kept() -> Iterator[None]:
+    """Import RecBole's models inside, and autograd's anomaly detection stays as it was."""
+    before = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(before)
 
 
 def mend() -> None:

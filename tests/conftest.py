@@ -83,7 +83,8 @@ def write_dataset(tmp_path):
     def write(pairs, name="toy"):
         folder = tmp_path / "dataset" / name
         folder.mkdir(parents=True)
-        lines = ["user_id:token\titem_id:token", *(f"u{u}\ti{i}" for u, i in pairs)]
+        lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+        lines += [f"u{u}\ti{i}\t{time}" for time, (u, i) in enumerate(pairs)]
         (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
         return {"dataset": name, "load_col": {"inter": ["user_id", "item_id"]}}
 
@@ -126,12 +127,15 @@ def first_batch(trainer, train, size=None):
     """The first rows of an epoch, the trainer being ready as ``fit`` makes it."""
     trainer.pool = trainer._pool_of(train)
     batch = next(trainer._batches(train))
+    if trainer.adapter.sequential:
+        return batch if size is None else trainer.adapter.batch(batch.sequences[:size])
     return Batch.of(batch.user[:size], batch.pos_item[:size])
 
 
 def step(trainer, batch):
     """The model's loss on a batch and the two sums of scores, as the trainer computes them."""
-    return batch_losses(batch, trainer.adapter, trainer.sampler, trainer.loss, trainer.pool)
+    batch, pool = trainer._excluding(batch)
+    return batch_losses(batch, trainer.adapter, trainer.sampler, trainer.loss, pool)
 
 
 @pytest.fixture(scope="module")

@@ -155,10 +155,10 @@ def stage_seconds(training: Training) -> dict[str, float]:
     encode = trainer.adapter.encode
 
     @contextmanager
-    def timed_encode(**kwargs: Any) -> Iterator[Any]:
+    def timed_encode(*args: Any) -> Iterator[Any]:
         with ExitStack() as inside:
             start = now()
-            encoded = inside.enter_context(encode(**kwargs))
+            encoded = inside.enter_context(encode(*args))
             spent["propagate"] += now() - start
             if hasattr(encoded, "score"):
                 encoded.score = timed(encoded.score, "score")

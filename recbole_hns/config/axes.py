@@ -135,10 +135,14 @@ def without_effect(
         idle["candidate_distribution"] = idle["candidate_alpha"] = "candidate_num=all"
     if source != "popularity":
         idle["candidate_alpha"] = f"{key}={source}"
+    if source == "uniform" or sampler.candidate_num == "all":
+        idle["all_log_q"] = idle.get("candidate_distribution", f"{key}={source}")
     if source == "in_batch":
         idle["candidate_num"] = idle["candidate_sharing"] = f"{key}={source}"
     elif key == SSM_NEGATIVES and source == "popularity":
         idle["candidate_sharing"] = f"{key}={source}"
+    if loss.picks_itself:
+        idle = dict.fromkeys(sampler.hyperparameters, f"loss={loss.name}")
     if not isinstance(loss, loss_class(sampler.default_loss)):
         idle["ssm_tau"] = f"loss={loss.name}"
     return {
@@ -157,17 +161,27 @@ def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping
     """Refuse a combination that has no meaning, before any data is read."""
     sampler = axes.sampler
     key = SSM_SIMILARITY if SSM_SIMILARITY in given else "similarity"
-    embeddings = adapter_class(model).has_embeddings
+    products = adapter_class(model).products
     allowed = f"needs a model that scores by an inner product; {model.__name__} does not"
+    if adapter_class(model).sequential and "cosine" in (axes.similarity, axes.eval_similarity):
+        key = key if axes.similarity == "cosine" else "eval_similarity"
+        allowed = f"must be inner with model={model.__name__}, which is sequential"
+        raise UserError.of(key, "cosine", f"{allowed}; CORE learns cosines by itself")
     if axes.similarity == "cosine":
-        if not embeddings:
+        if not products:
             raise UserError.of(key, "cosine", allowed)
         if sampler.needs == "layers":
             allowed = f"must be inner with sampler={sampler.name}, which mixes embeddings of layers"
             raise UserError.of(key, "cosine", allowed)
-    if axes.eval_similarity == "cosine" and not embeddings:
+    if axes.eval_similarity == "cosine" and not products:
         raise UserError.of("eval_similarity", "cosine", allowed)
-    if sampler.candidate_sharing == "batch" and not embeddings:
+    if axes.loss.picks_itself:
+        if not products:
+            raise UserError.of("loss", axes.loss.name, allowed)
+        if sampler.name != "all":
+            allowed = f"picks its negatives itself: set sampler=all, not {sampler.name}"
+            raise UserError.of("loss", axes.loss.name, allowed)
+    if sampler.candidate_sharing == "batch" and not products:
         raise UserError.of("candidate_sharing", "batch", allowed)
-    if sampler.candidate_distribution == "in_batch" and not embeddings:
+    if sampler.candidate_distribution == "in_batch" and not products:
         raise UserError.of("candidate_distribution", "in_batch", allowed)

@@ -66,6 +66,9 @@ LONGEST_NAME = 150
 #: The most negatives that an evaluation may draw for each positive.
 MOST_NEGATIVES = 10**5
 
+#: Keys of sequential models, and their defaults there.
+OF_SEQUENCES = {"candidate_exclude": "target", "train_positions": "last"}
+
 
 def check_dataset_name(dataset: Any, data_path: Any) -> None:
     """Refuse a data set that is given as a file or a folder, with the two keys that name it.
@@ -191,6 +194,58 @@ def checked_as_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) 
         elif isinstance(default, (bool, str)) and not key.endswith("_num_interval"):
             Parameter(key, type(default), default).check(value)
     return found
+
+
+def check_no_sequences(model: str, given: Mapping[str, Any]) -> None:
+    """Refuse the keys of sequential models.
+
+    Args:
+        model: the name of one that is not.
+        given: keys, without defaults.
+
+    Raises:
+        UserError: if one is given.
+    """
+    for key in OF_SEQUENCES:
+        if given.get(key) is not None:
+            allowed = f"must be left out with model={model}, which is not sequential"
+            raise UserError.of(key, given[key], allowed)
+
+
+def set_for_sequences(
+    model: type, values: dict[str, Any], defaults: Mapping[str, Any], causal: tuple[type, ...]
+) -> None:
+    """Set what a sequential model of RecBole's needs, in place.
+
+    Its loss is asked for in the form with negatives, in which nothing is of all items, where it has
+    that form; RecBole draws none itself. Parts of ``eval_args`` that are not given are those that
+    RecBole has for sequential models.
+
+    Args:
+        model: its class.
+        values: all keys.
+        defaults: those of RecBole and the model.
+        causal: the classes of models that can learn from all positions.
+
+    Raises:
+        UserError: for an order that is not that of time, or positions that see what follows them.
+    """
+    name = model.__name__
+    for key, default in OF_SEQUENCES.items():
+        if values.get(key) is None:
+            values[key] = default
+    if values["train_positions"] == "all" and not issubclass(model, causal):
+        known = ", ".join(each.__name__ for each in causal)
+        allowed = f"needs a model of which no position sees what follows it, {known}; not {name}"
+        raise UserError.of("train_positions", "all", allowed)
+    values["train_neg_sample_args"] = None
+    if name != "CORE":
+        values["loss_type"] = "BPR"
+    if isinstance(values["eval_args"], dict):
+        values["eval_args"] = {**defaults["eval_args"], **values["eval_args"]}
+        if values["eval_args"]["order"] != "TO":
+            allowed = f"order must be TO, by time, with model={name}, which is sequential"
+            raise UserError.of("eval_args", values["eval_args"], allowed)
 
 
 def check_all(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:

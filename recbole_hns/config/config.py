@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from inspect import isclass
 from typing import Any
 
-import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_model
 
-import recbole_hns.compat  # noqa: F401
+from recbole_hns.compat import anomaly_detection_kept
 from recbole_hns.config import DEFAULTS
 from recbole_hns.config.axes import (
     chosen_loss,
@@ -24,12 +23,14 @@ from recbole_hns.config.axes import (
 from recbole_hns.config.checks import (
     check_all,
     check_dataset_name,
+    check_no_sequences,
     check_optional,
     checked_as_defaults,
     checked_metrics,
     checked_rates,
     checked_valid_metric,
     ready_split,
+    set_for_sequences,
     split_told,
     without_effect_on_data,
 )
@@ -45,7 +46,14 @@ from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import properties_path
 from recbole_hns.loss.base import Loss
 from recbole_hns.loss.registry import loss_class
-from recbole_hns.model.registry import SUPPORTED, check_model, check_sampler
+from recbole_hns.model.registry import (
+    SEQUENTIAL,
+    SUPPORTED,
+    adapter_class,
+    check_model,
+    check_part,
+)
+from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 
@@ -129,10 +137,11 @@ class Config(RecBoleConfig):
         if name is None:
             name = given.get("sampler", DEFAULTS["sampler"])
         self._sampler_class = sampler_class(name)
-        check_sampler(model_class, self._sampler_class)
         self._loss_class = (
             chosen_loss(self._sampler_class, given) if loss is None else loss_class(loss)
         )
+        for part in (self._sampler_class, self._loss_class):
+            check_part(model_class, part)
         self.internal_config_dict.update(read_yaml(properties_path("overall.yaml")))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -142,6 +151,12 @@ class Config(RecBoleConfig):
         self.sampler, self.loss = axes.sampler, axes.loss
         self._set_by_sampler = axes.set_by_sampler
         final = super()._get_final_config_dict()
+        adapter = adapter_class(self.model_class)
+        if issubclass(adapter, SequentialAdapter):
+            defaults = self.internal_config_dict
+            set_for_sequences(self.model_class, final, defaults, adapter.causal)
+        else:
+            check_no_sequences(self.model, given)
         # what opauc_beta or the sampler sets shows as set
         for part in (self.loss, self.sampler):
             final.update({key: getattr(part, key) for key in part.hyperparameters})
@@ -153,7 +168,7 @@ class Config(RecBoleConfig):
             # only what RecBole leaves unset may be unset
             before = self.internal_config_dict.get(key.name)
             if final.get(key.name) is not None or before is not None:
-                final[key.name] = key.check(final[key.name])
+                final[key.name] = key.check(final[key.name], before)
         check_optional(final)
         check_all(final, given)
         final.update(checked_rates(final))
@@ -222,6 +237,8 @@ class Config(RecBoleConfig):
             for key in given
             if key in axes and key not in used
         }
+        if adapter_class(self.model_class).sequential and "loss_type" in given:
+            found["loss_type"] = f"has no effect: what is learned is loss={self['loss']}"
         found.update(without_effect(self.sampler, self.loss, given))
         found.update(without_effect_on_data(self.final_config_dict, given))
         for key, hint in self._unread.items():
@@ -274,15 +291,13 @@ def model_class(model: Any) -> type:
         return model
     if not isinstance(model, str) or not model.isidentifier():
         raise UserError.of("model", model, "must be the name of a RecBole model")
-    anomaly = torch.is_anomaly_enabled()
     try:
-        return get_model(model)
+        with anomaly_detection_kept():
+            return get_model(model)
     except (ValueError, AttributeError, ImportError):
         import recbole.model.general_recommender as general
 
-        close = nearest(model, [name for name, each in vars(general).items() if isclass(each)])
+        names = [name for name, each in vars(general).items() if isclass(each)]
+        close = nearest(model, [*names, *SEQUENTIAL])
         hint = f"; did you mean {close}?" if close else f"; it {SUPPORTED}"
         raise UserError.of("model", model, f"RecBole has no such model{hint}") from None
-    finally:
-        # RecBole's SINE switches it on when imported, which looking for a model may do
-        torch.autograd.set_detect_anomaly(anomaly)

@@ -19,6 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 BatchSize = Annotated[int, Field(gt=0, lt=2**63)]
 DecimalPlace = Annotated[int, Field(ge=0, le=100)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+WEIGHT = Annotated[float, Field(ge=0)]
 Names = list[Text]
 Similarity = Literal["inner", "cosine"]
 
@@ -61,18 +62,30 @@ class Key:
         """What checks a value."""
         return Parameter(self.name, self.annotation, None)
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: Any, default: Any = None) -> Any:
         """``value``, converted where that loses nothing; as it is where RecBole checks it.
+
+        Args:
+            value: the value.
+            default: what RecBole or the model has; a few models have several weights in place of
+                one.
 
         Raises:
             UserError: if the value is not allowed.
         """
+        if self.annotation is WEIGHT and isinstance(default, list):
+            several = Annotated[
+                list[WEIGHT], Field(min_length=len(default), max_length=len(default))
+            ]
+            return Parameter(self.name, several, None).check(value)
         return value if self.annotation is None else self.parameter.check(value)
 
 
 TABLE = (
     # what is trained
     Key("similarity", Similarity, searchable=True),
+    Key("candidate_exclude", Literal["target", "sequence", "history"], searchable=True),
+    Key("train_positions", Literal["last", "all"]),
     Key("eval_similarity", Literal["trained", "inner", "cosine"], searchable=True),
     Key("loss", searchable=True),
     Key("seed", Annotated[int, Field(ge=0, lt=2**32)]),
@@ -91,7 +104,7 @@ TABLE = (
     Key("embedding_std", Annotated[float, Field(gt=0)], searchable=True),
     Key("embedding_size", Annotated[int, Field(gt=0, le=2**16)]),
     Key("n_layers", Annotated[int, Field(ge=0, le=1000)]),
-    Key("reg_weight", Annotated[float, Field(ge=0)]),
+    Key("reg_weight", WEIGHT),
     Key("node_dropout", Dropout),
     Key("message_dropout", Dropout),
     Key("drop_ratio", Dropout),

@@ -192,6 +192,9 @@ def check_key(
     Raises:
         UserError: if it is refused.
     """
+    kind = getattr(getattr(model, "type", None), "name", None)
+    if key == "train_neg_sample_args" and value is None and kind == "SEQUENTIAL":
+        return None  # as RecBole asks of who trains with cross-entropy
     if key_of(key).instead:
         raise UserError.of(key, value, key_of(key).instead)
     if key in known or key in model_keys_of_any():

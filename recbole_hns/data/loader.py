@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MATRIX_BUDGET = 2**24
 #: Pairs that a model predicts at once in sampled evaluation; with d = 64, 1 KiB is used for each.
 PAIRS_BUDGET = 2**18
+#: Sequences that a model encodes at once in evaluation.
+SEQUENCES = 2**11
 
 
 @contextmanager
@@ -100,14 +102,14 @@ class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
     """RecBole's loader of sequences with the item that follows each, for full ranking.
 
     A batch holds ``eval_batch_size`` sequences, as in RecBole; unless the user sets that, no more
-    than have :data:`MATRIX_BUDGET` scores.
+    than have :data:`MATRIX_BUDGET` scores, and no more than :data:`SEQUENCES`.
     """
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         if getattr(self.config, "default_eval_batch_size", False):
             most = max(MATRIX_BUDGET // self._dataset.item_num, 1)
-            self.step = min(self.config["eval_batch_size"], most)
+            self.step = min(self.config["eval_batch_size"], most, SEQUENCES)
             self.set_batch_size(self.step)
 
 

@@ -85,6 +85,27 @@ class NegativePool:
         pool.distribution, pool.alpha, pool._tables = distribution, alpha, {}
         return pool
 
+    def of_items(self) -> NegativePool:
+        """A copy that numbers rows by an item, and leaves out that item alone."""
+        # the padding id is nobody's
+        every = np.arange(1, self.item_num)
+        return self._with_used(UsedItems(every, every, self.item_num, self.item_num))
+
+    def of_rows(self, items: Tensor) -> NegativePool:
+        """A copy that numbers the rows of a batch, and leaves out what each of them lists.
+
+        Args:
+            items: item ids, ``[B, L]``, int64; 0 is none, and repeats are allowed.
+        """
+        listed = items.cpu().numpy()
+        row, column = listed.nonzero()
+        return self._with_used(UsedItems(row, listed[row, column], len(listed), self.item_num))
+
+    def _with_used(self, used: UsedItems) -> NegativePool:
+        pool = copy.copy(self)
+        pool.used, pool.user_num, pool._tables = used, len(used), {}
+        return pool
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": {}}
 
@@ -149,6 +170,10 @@ class NegativePool:
             The shape of ``item``, float32.
         """
         return self.tables(item.device).log_mass[item]
+
+    def log_popularity(self, item: Tensor) -> Tensor:
+        """Logarithm of each item's number of interactions, float32, in the shape of ``item``."""
+        return self.tables(item.device).log_popularity[item]
 
     def negative_num(self, user: Tensor) -> Tensor:
         """Number of items that each user has not interacted with, ``[batch]``, int64."""
@@ -274,7 +299,7 @@ class _Tables:
         self.offset, self.item = put(used.offset), put(used.item)
         self.key, self.below = put(key), put(below)
         self.mass, self.allowed = put(mass), put(allowed)
-        self._used = used
+        self._used, self._popularity = used, pool.popularity
 
     @staticmethod
     def _weights(pool: NegativePool) -> np.ndarray:
@@ -306,6 +331,11 @@ class _Tables:
     def log_mass(self) -> Tensor:
         """Logarithm of each item's mass, ``[item_num]``, float32."""
         return self.mass.diff(prepend=self.mass[:1]).double().log().float()
+
+    @cached_property
+    def log_popularity(self) -> Tensor:
+        """Logarithm of each item's number of interactions, ``[item_num]``, float32."""
+        return torch.from_numpy(self._popularity).to(self.item.device).log()
 
     def draw_shared(self, num: int) -> Tensor:
         uniform = torch.rand(num, dtype=torch.float64, device=self.mass.device)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset as RecBoleDataset
 from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
+from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hns.data.dataset import AS_READ, Dataset
@@ -164,6 +165,34 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
         if isinstance(self.inter_feat, Sequences):
             return self.copy(self.inter_feat.rows(index))
         return super().of_rows(index)
+
+    def latest(self, users: Tensor) -> Interaction:
+        """Each user's last interactions, up to ``MAX_ITEM_LIST_LENGTH``, with nothing that follows.
+
+        Args:
+            users: ``[n]``, int64.
+
+        Raises:
+            UserError: if the files have the lists, which do not say what came last.
+        """
+        feat = self.inter_feat
+        if not isinstance(feat, Sequences):
+            allowed = "needs interactions with times for this; the files have lists"
+            raise UserError.of("dataset", self.dataset_name, allowed)
+        columns, table = feat.interaction, feat.interaction.table
+        of_user = table.columns[self.uid_field].contiguous()
+        end = torch.searchsorted(of_user, users, right=True)
+        length = (end - torch.searchsorted(of_user, users)).clamp(max=table.most)
+        found = {
+            name: table.ending_at(column, end, length)
+            for name, (column, shift) in columns.names.items()
+            if shift is not None
+        }
+        # a user without interactions has a sequence of one padding item
+        found[self.item_list_length_field] = length.clamp(min=1)
+        # no target
+        found[self.uid_field], found[self.iid_field] = users, torch.zeros_like(users)
+        return Interaction(found)
 
     def all_positions(self) -> SequentialDataset:
         """The data set with a row for each user, which has the targets of all positions.

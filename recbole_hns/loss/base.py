@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_hns.batch import Batch, Negatives, Scores, weighted
 from recbole_hns.component import Component
+from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ class Loss(Component):
         sums_only: whether all it does with the negatives' scores is to hand them to
             :meth:`~recbole_hns.batch.Negatives.log_sum_exp`. The matrix is not made then where
             nothing else needs it. Default no.
+        picks_itself: whether it picks its negatives among all items by their embeddings, in
+            :meth:`of_items`, which takes the place of a sampler. Default no.
     """
 
     kind: ClassVar[str] = "loss"
     sums_only: ClassVar[bool] = False
+    picks_itself: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -66,6 +70,23 @@ class Loss(Component):
 
         Returns:
             ``[B]``.
+        """
+        raise NotImplementedError
+
+    def of_items(
+        self, query: Tensor, items: Tensor, batch: Batch, pool: NegativePool
+    ) -> tuple[Tensor, Scores]:
+        """The mean loss of a batch, where :attr:`picks_itself`.
+
+        Args:
+            query: what scores the items of each row, with gradient, ``[B, dim]``.
+            items: what it is multiplied by, with gradient, ``[item_num, dim]``.
+            batch: the whole batch.
+            pool: knows what is no negative of a row.
+
+        Returns:
+            The loss, a scalar, and scores of positives, ``[P, 1]``, and mean scores of the
+            negatives of each, ``[P]``, for the mean hardness, without gradient.
         """
         raise NotImplementedError
 

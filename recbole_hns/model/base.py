@@ -55,10 +55,12 @@ class ModelAdapter:
 
     Attributes:
         models: the RecBole classes that it is for.
-        has_embeddings: whether scores are inner products of the rows of two tables.
+        products: whether scores are inner products of queries and the rows of a table of items.
+        has_embeddings: whether queries are the rows of another table, of users.
         has_layers: whether these are means over layers, which it can encode one by one.
         splits: whether a batch can be learned from in parts.
         summed: whether RecBole sums the pairwise loss over the batch in place of its mean.
+        sequential: whether a query is made of a sequence of items, and a user has one for each.
         kept_between_epochs: attributes of the model, beside its parameters, that an epoch leaves
             to the next, for the checkpoint.
         before_read: called with a table and ids, None for all rows, before the step looks at them,
@@ -66,9 +68,11 @@ class ModelAdapter:
     """
 
     models: ClassVar[tuple[type, ...]] = ()
+    products: ClassVar[bool] = False
     has_embeddings: ClassVar[bool] = False
     has_layers: ClassVar[bool] = False
     splits: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
     kept_between_epochs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: GeneralRecommender, config: Mapping[str, Any]) -> None:
@@ -119,10 +123,13 @@ class ModelAdapter:
         """
         return {}
 
-    def encode(self, layers: bool = False) -> AbstractContextManager[Any]:
+    def encode(
+        self, batch: Batch | None = None, layers: bool = False
+    ) -> AbstractContextManager[Any]:
         """Encode users and items once for all that happens inside the context.
 
         Args:
+            batch: the batch, of whose sequences a :attr:`sequential` model makes queries.
             layers: whether every layer is wanted; only where :attr:`has_layers`.
 
         Returns:
@@ -219,6 +226,24 @@ def replaced(target: object, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         delattr(target, name)
+
+
+def with_pairwise(losses: Losses, zero: Tensor, pairwise: Tensor) -> Losses:
+    """What ``calculate_loss`` returned, with another pairwise loss than it was given.
+
+    Args:
+        losses: computed with a pairwise loss of 0.
+        zero: that 0, which has a gradient in the losses.
+        pairwise: the pairwise loss, a scalar.
+    """
+
+    def part_with(part: Tensor) -> Tensor:
+        if not part.requires_grad:
+            return part
+        (slope,) = torch.autograd.grad(part.sum(), zero, retain_graph=True, allow_unused=True)
+        return part if slope is None else part + slope * pairwise
+
+    return tuple(map(part_with, losses)) if isinstance(losses, tuple) else part_with(losses)
 
 
 def full_precision(propagate: Callable[..., Any]) -> Callable[..., Any]:

@@ -156,7 +156,7 @@ class EncodedTables:
         assert candidates.items is not None
         pos = (query * self._items_of_part(part.pos_item)).sum(dim=1, keepdim=True)
         item_e = self._items_of_part(candidates.items)
-        negatives = Negatives.unscored(candidates, pos.detach())
+        negatives = Negatives.unscored(candidates, pos.detach(), candidates.items.shape[1])
         return pos, ProductSums(query, item_e, negatives.excluded), negatives
 
     def in_parts(self, parameters: Iterable[Tensor]) -> tuple[EncodedTables, PartSums]:
@@ -165,7 +165,7 @@ class EncodedTables:
         sums = PartSums(tables, parameters)
         # scaled to length 1 already, where they are to be
         users, items = sums.leaves
-        leaves = EncodedTables(users, items, "inner", self.pairs_in_memory)
+        leaves = type(self)(users, items, "inner", self.pairs_in_memory)
         self.dense = True
         return leaves, sums
 
@@ -206,6 +206,7 @@ class EncodedLayers(NamedTuple):
 class EmbeddingAdapter(ModelAdapter):
     """The part that all models with embeddings have in common; a subclass defines ``encode``."""
 
+    products: ClassVar[bool] = True
     has_embeddings: ClassVar[bool] = True
     splits: ClassVar[bool] = True
 

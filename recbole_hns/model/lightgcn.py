@@ -94,7 +94,7 @@ class LightGCNAdapter(PropagatedAdapter):
         return table.shape[1] * table.element_size() * (self.model.n_layers + 1)
 
     @contextmanager
-    def encode(self, layers: bool = False) -> Iterator[Any]:
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Propagate once, keeping every layer where they are wanted."""
         model = self.model
         with ExitStack() as stack:

@@ -55,7 +55,7 @@ class MFAdapter(EmbeddingAdapter):
         return self._leaves.touched_rows()
 
     @contextmanager
-    def encode(self, layers: bool = False) -> Iterator[Any]:
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """The two tables, without a copy."""
         if layers:
             for table in self.tables():

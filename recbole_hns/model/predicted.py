@@ -21,6 +21,7 @@ from recbole_hns.model.base import (
     NegativeRows,
     is_pairwise_loss,
     replaced,
+    with_pairwise,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class PredictedAdapter(ModelAdapter):
     """
 
     @contextmanager
-    def encode(self, layers: bool = False) -> Iterator[Any]:
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """There is nothing to encode beforehand."""
         yield EncodedPairs(self)
 
@@ -185,20 +186,7 @@ class PredictedAdapter(ModelAdapter):
         negative_rows: NegativeRows | None = None,
     ) -> Losses:
         """What ``calculate_loss`` returned, with ``loss`` in place of the 0 that it was given."""
-        pairwise = self._reduced(loss, batch)
-
-        def with_loss(part: Tensor) -> Tensor:
-            if not part.requires_grad:
-                return part
-            (slope,) = torch.autograd.grad(
-                part.sum(), encoded.pairwise, retain_graph=True, allow_unused=True
-            )
-            return part if slope is None else part + slope * pairwise
-
-        losses = encoded.losses
-        if isinstance(losses, tuple):
-            return tuple(with_loss(part) for part in losses)
-        return with_loss(losses)
+        return with_pairwise(encoded.losses, encoded.pairwise, self._reduced(loss, batch))
 
     def _forward_in_parts(self, user: Tensor, item: Tensor) -> Tensor:
         """``forward`` that keeps one part's activations at a time, and computes them twice."""

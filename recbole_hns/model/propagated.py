@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from recbole.model.general_recommender import DGCF, NGCF, LightGCN, SpectralCF
 from torch import Tensor
 
+from recbole_hns.batch import Batch
 from recbole_hns.model.base import full_precision, replaced
 from recbole_hns.model.embeddings import EmbeddingAdapter, EncodedTables
 from recbole_hns.ops.propagation import Adjacency, adjacencies
@@ -36,7 +37,7 @@ class PropagatedAdapter(EmbeddingAdapter):
             return self._propagate()[:2]
 
     @contextmanager
-    def encode(self, layers: bool = False) -> Iterator[Any]:
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Propagate once."""
         with ExitStack() as stack:
             stack.enter_context(adjacencies(self.model, self._adjacencies))

@@ -54,6 +54,86 @@ class ProductSums:
         return value
 
 
+class CatalogueSums(ProductSums):
+    """The same of a whole catalogue, some items at a time, for all queries.
+
+    With many items even the products of few queries are no block to multiply well. Here they are
+    made twice, for the sums and for the gradient, and no more than a block of them is ever there.
+
+    Args:
+        query: ``[B, dim]``.
+        item_e: ``[N, dim]``.
+        excluded: as :class:`ProductSums` has it.
+        pairs: products in memory at a time.
+    """
+
+    def __init__(
+        self,
+        query: Tensor,
+        item_e: Tensor,
+        excluded: tuple[Tensor, Tensor] | None,
+        pairs: int,
+    ) -> None:
+        super().__init__(query, item_e, excluded)
+        self._size = max(1, pairs // max(1, len(query)))
+
+    def log_sum_exp(self, tau: float, linear: bool = False) -> Tensor:
+        """Log sum_j exp(s_j / tau) of each row, ``[B]``."""
+        query, item_e = self._query.detach(), self._item_e.detach()
+        self.sums = query @ item_e.sum(dim=0)
+        if self._excluded is not None:
+            row, column = self._excluded
+            self.sums.index_add_(0, row, -(query[row] * item_e[column]).sum(dim=1))
+        items = _Items(item_e, self._excluded, self._size)
+        return _CatalogueLogSumExp.apply(self._query, self._item_e, items, tau)
+
+
+class _Items:
+    """Products of queries with all items, some of these at a time."""
+
+    def __init__(self, item_e: Tensor, excluded: tuple[Tensor, Tensor] | None, size: int) -> None:
+        self._parts = item_e.split(size)
+        self._excluded: list[tuple[Tensor, Tensor]] = []
+        if excluded is not None:
+            column, order = excluded[1].sort()
+            ends = torch.arange(size, len(item_e) + size, size, device=column.device)
+            ends = torch.searchsorted(column, ends)
+            counts = ends.diff(prepend=ends.new_zeros(1)).tolist()
+            rows = excluded[0][order].split(counts)
+            self._excluded = list(zip(rows, (column % size).split(counts), strict=True))
+
+    def blocks(self, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Items, ``[n, dim]``, and the products, ``[B, n]``, minus infinity where excluded."""
+        for number, items in enumerate(self._parts):
+            products = query @ items.t()
+            if self._excluded:
+                products[self._excluded[number]] = -torch.inf
+            yield items, products
+
+
+class _CatalogueLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, item_e: Tensor, items: _Items, tau: float) -> Tensor:
+        total = query.new_full((len(query),), -torch.inf)
+        for _, products in items.blocks(query / tau):
+            total = torch.logaddexp(total, products.logsumexp(dim=1))
+        ctx.items, ctx.tau = items, tau
+        ctx.save_for_backward(query, total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        query, total = ctx.saved_tensors
+        query_grad = torch.zeros_like(query)
+        item_grad = []
+        factor = (grad / ctx.tau).unsqueeze(1)
+        for items, products in ctx.items.blocks(query / ctx.tau):
+            weight = (products - total.unsqueeze(1)).exp_().mul_(factor)
+            query_grad.addmm_(weight, items)
+            item_grad.append(weight.t() @ query)
+        return query_grad, torch.cat(item_grad), None, None
+
+
 class _Exponentials:
     """exp(s) of the products of queries and items, 0 for what is excluded, block by block.
 

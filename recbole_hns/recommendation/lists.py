@@ -14,13 +14,15 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_hns.data.interactions import UsedItems, rows
+from recbole_hns.data.interactions import UsedItems, pairs, rows
+from recbole_hns.data.loader import SEQUENCES
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation.top_items import ITEMS, USERS, highest_of_blocks, score_blocks
 from recbole_hns.model import make_adapter
 from recbole_hns.model.cosine import CosineTables
 from recbole_hns.model.embeddings import SMALLEST_NORM, EmbeddingAdapter
 from recbole_hns.model.predicted import PredictedAdapter
+from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.ops import devices, threads
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ class Lists:
     """
 
     def __init__(self, trained: Trained) -> None:
-        self._config, self._dataset = trained.config, trained.dataset
+        self._trained, self._config = trained, trained.config
+        self._dataset: Any = trained.dataset
         self._train = trained.train_data._dataset
         self._model: Any = trained.model
         self._adapter: Any = make_adapter(trained.model, trained.config)
@@ -69,34 +72,45 @@ class Lists:
     def vectors(self) -> tuple[Tensor, Tensor] | None:
         """Users' and items' vectors, whose inner products are the scores; None if there are none.
 
-        ``[user_num, dim]`` and ``[item_num, dim]``; for cosines they are of length 1.
+        ``[user_num, dim]`` and ``[item_num, dim]``; for cosines they are of length 1. A sequential
+        model's vector of a user is the query that it makes of the user's last interactions.
 
         Raises:
             UserError: if they are not all finite.
         """
-        if not isinstance(self._adapter, EmbeddingAdapter):
+        adapter = self._adapter
+        if not isinstance(adapter, (EmbeddingAdapter, SequentialAdapter)):
             return None
         self._model.eval()
         with torch.no_grad():
-            cosine = self._config["eval_similarity"] == "cosine"
-            adapter = self._adapter
-            users, items = CosineTables(adapter).get() if cosine else adapter.tables()
+            if isinstance(adapter, SequentialAdapter):
+                users, items = self._queries(adapter), adapter.item_table()
+            else:
+                cosine = self._config["eval_similarity"] == "cosine"
+                users, items = CosineTables(adapter).get() if cosine else adapter.tables()
         if not (users.isfinite().all() and items.isfinite().all()):
             raise UserError("checkpoint: the model's vectors are not all finite numbers")
         return users.detach(), items.detach()
 
+    def _queries(self, adapter: SequentialAdapter) -> Tensor:
+        """What a sequential model makes of each user's last interactions, ``[user_num, dim]``."""
+        loader, device = self._trained.train_data, self._config["device"]
+        found = []
+        for users in torch.arange(self.user_num).split(SEQUENCES):
+            interaction = loader.transform(self._dataset, self._dataset.latest(users))
+            found.append(adapter.queries(interaction.to(device)))
+        return torch.cat(found)
+
     @cached_property
     def known(self) -> UsedItems:
         """The items that each user has interacted with, in whatever part of the data."""
-        feat = self._dataset.inter_feat
-        fields = self._dataset.uid_field, self._dataset.iid_field
-        user, item = (np.asarray(feat[field]) for field in fields)
+        user, item = map(np.asarray, pairs(self._dataset))
         return UsedItems(user, item, self.user_num, self.item_num)
 
     def untrained(self, users: Ids | None = None) -> int:
         """How many of the users, default all, have no interaction in the training part."""
         trained = np.zeros(self.user_num, dtype=bool)
-        trained[self._train.inter_feat[self._dataset.uid_field].numpy()] = True
+        trained[pairs(self._train)[0]] = True
         return int(np.count_nonzero(~(trained[1:] if users is None else trained[users])))
 
     def of_users(

@@ -128,10 +128,10 @@ class HardNegativeSampler(Component):
             pool: draws by ``candidate_distribution``, never one of a user's own items.
         """
         if part.shared is not None:
-            return Candidates(part.shared, pool.own_columns(part.user, part.shared))
+            return Candidates(part.shared, pool.own_columns(part.owner, part.shared))
         if self.num_drawn == "all":
-            return Candidates(None, pool.own_items(part.user))
-        return Candidates(pool.draw(part.user, self.num_drawn))
+            return Candidates(None, pool.own_items(part.owner))
+        return Candidates(pool.draw(part.owner, self.num_drawn))
 
     def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Select negatives among the candidates. Runs without gradient.

@@ -58,7 +58,7 @@ class WARP(HardNegativeSampler):
     def propose(self, part: Batch, encoded: Encoded, pool: NegativePool) -> Candidates:
         """Draw all trials."""
         candidates = super().propose(part, encoded, pool)
-        return candidates._replace(negative_num=pool.negative_num(part.user).unsqueeze(1))
+        return candidates._replace(negative_num=pool.negative_num(part.owner).unsqueeze(1))
 
     def select(self, scores: Scores, candidates: Candidates, part: Batch) -> Selection:
         """Take the first that violates the margin; where none does, the first, without a loss."""

@@ -17,6 +17,7 @@ from recbole_hns.data import NegativePool
 from recbole_hns.loss import Loss
 from recbole_hns.model import Losses, ModelAdapter
 from recbole_hns.model.embeddings import EncodedTables
+from recbole_hns.model.sequential import EncodedQueries
 from recbole_hns.sampler import HardNegativeSampler, LayeredSampler
 
 
@@ -57,13 +58,21 @@ def batch_losses(
     rows = model.pairs_in_memory(sampler.rows_per_pair) // scored + 1
     with torch.no_grad():
         batch = batch._replace(shared=sampler.shared_items(batch, pool))
-    if rows < batch.size and model.splits:
+    catalogue = model.sequential and batch.shared is None and sampler.num_drawn == "all"
+    whole = loss.picks_itself or (catalogue and _sums_suffice(sampler, loss, batch.user))
+    if rows < batch.size and model.splits and not whole:
         parts = list(batch.split(rows, whole_users=loss.pools_users))
     else:
         parts = [batch]
-    with model.encode(layers=isinstance(sampler, LayeredSampler)) as encoded:
+    with model.encode(batch, isinstance(sampler, LayeredSampler)) as encoded:
         if isinstance(sampler, LayeredSampler):
             return _layered_losses(batch, parts, model, encoded, sampler, loss, pool)
+        if loss.picks_itself:
+            value, scores = loss.of_items(encoded.query(batch), encoded.item_table, batch, pool)
+            # an L2 term has no negatives
+            nothing = torch.zeros_like(encoded.item_table[:1])
+            total = model.total(encoded, batch, value, negative_rows=lambda: nothing)
+            return Step(total, _sums(scores))
         if len(parts) == 1:
             value, negatives = part_losses(batch, encoded, sampler, loss, pool)
             total = model.total(encoded, batch, value, negatives)
@@ -89,13 +98,11 @@ def part_losses(
     query = encoded.query(part)
     with torch.no_grad():
         candidates = sampler.propose(part, encoded, pool)
+    items = candidates.items
     if (
-        sampler.takes_all
-        and loss.sums_only
-        and candidates.items is not None
-        and len(candidates.items) == 1
-        and isinstance(encoded, EncodedTables)
-        and not torch.is_autocast_enabled(query.device.type)
+        isinstance(encoded, EncodedTables)
+        and _sums_suffice(sampler, loss, query)
+        and (isinstance(encoded, EncodedQueries) if items is None else len(items) == 1)
     ):
         pos, products, negatives = encoded.unscored(query, part, candidates)
         # not made, as the loss only hands them on
@@ -107,6 +114,12 @@ def part_losses(
         selection = sampler.select(scores, candidates, part)
         negatives = Negatives.of(candidates, scores, selection)
     return loss(encoded.rescore(query, part, negatives), negatives, part), negatives
+
+
+def _sums_suffice(sampler: HardNegativeSampler, loss: Loss, on: Tensor) -> bool:
+    """Whether sums over all candidates are all that is learned from, where rows have the same."""
+    takes_sums = sampler.takes_all and loss.sums_only
+    return takes_sums and not torch.is_autocast_enabled(on.device.type)
 
 
 def _layered_losses(

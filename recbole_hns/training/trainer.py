@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import reduce
+from functools import partial, reduce
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +32,7 @@ from recbole_hns.loss import Loss
 from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.embeddings import EmbeddingAdapter
 from recbole_hns.model.predicted import PREDICT_PAIRS
+from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.ops import devices
 from recbole_hns.ops.allocator import keep_freed_memory
 from recbole_hns.ops.lazy_adam import LazyAdam
@@ -274,7 +275,8 @@ class HardNegativeTrainer(Trainer):
         if not isinstance(pool, NegativePool):
             pool = NegativePool.of(train_data._dataset)
         ours = self.sampler
-        return pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha)
+        pool = pool.with_distribution(ours.candidate_distribution, ours.candidate_alpha)
+        return pool.of_items() if self.config["candidate_exclude"] == "target" else pool
 
     def _train_epoch(
         self,
@@ -302,9 +304,10 @@ class HardNegativeTrainer(Trainer):
                 stack.callback(self.optimizer.read_all)
             for batch in batches:
                 self.optimizer.zero_grad()
+                batch, pool = self._excluding(batch)
                 with torch.autocast(self.device.type, enabled=self.enable_amp):
                     losses, scores = batch_losses(
-                        batch, self.adapter, self.sampler, self.loss, self.pool
+                        batch, self.adapter, self.sampler, self.loss, pool
                     )
                 if isinstance(losses, tuple):
                     parts = self.adapter.active(losses, epoch_idx)
@@ -363,21 +366,44 @@ class HardNegativeTrainer(Trainer):
     def _batches(self, train_data: AbstractDataLoader) -> Iterator[Batch]:
         """The batches of an epoch, in the order in which ``train_data`` has them.
 
-        The loader would index a Python list and collate on the CPU; here the whole epoch is
+        RecBole's loader would index a Python list and collate on the CPU; here the whole epoch is
         shuffled on the device, by the numbers that the loader draws from its generator.
         """
-        inter_feat = train_data._dataset.inter_feat
-        user = inter_feat[train_data._dataset.uid_field].to(self.device)
-        item = inter_feat[train_data._dataset.iid_field].to(self.device)
+        dataset, size = train_data._dataset, train_data.step
+        order = None
         if train_data.shuffle:
-            generator = train_data.generator
+            generator, num = train_data.generator, len(dataset)
             # the loader's seed for workers, then the order, then its sampler's empty remainder
             torch.empty((), dtype=torch.int64).random_(generator=generator)
-            order = torch.randperm(len(user), generator=generator).to(self.device)
-            torch.randperm(len(user), generator=generator)
+            order = torch.randperm(num, generator=generator)
+            torch.randperm(num, generator=generator)
+        if isinstance(self.adapter, SequentialAdapter):
+            order = torch.arange(len(dataset)) if order is None else order
+            return map(partial(self._batch_of, train_data), order.split(size))
+        user = dataset.inter_feat[dataset.uid_field].to(self.device)
+        item = dataset.inter_feat[dataset.iid_field].to(self.device)
+        if order is not None:
+            order = order.to(self.device)
             user, item = user[order], item[order]
-        size = train_data.step
         return map(Batch.of, user.split(size), item.split(size))
+
+    def _batch_of(self, train_data: AbstractDataLoader, index: Tensor) -> Batch:
+        """The sequences at ``index``, of which only a batch at a time is on the device."""
+        dataset = train_data._dataset
+        interaction = train_data.transform(dataset, dataset[index])
+        assert isinstance(self.adapter, SequentialAdapter)
+        return self.adapter.batch(interaction.to(self.device))
+
+    def _excluding(self, batch: Batch) -> tuple[Batch, NegativePool]:
+        """A batch and what its candidates are drawn from, by ``candidate_exclude``."""
+        exclude = self.config["candidate_exclude"]
+        if exclude == "target":
+            return batch._replace(excluded_by=batch.pos_item), self.pool
+        if exclude == "sequence":
+            assert isinstance(self.adapter, SequentialAdapter)
+            sequence, items = self.adapter.own_items(batch)
+            return batch._replace(excluded_by=sequence), self.pool.of_rows(items)
+        return batch, self.pool
 
     def _log_training(
         self, epoch: int, start: float, losses: float | tuple[float, ...], verbose: bool

@@ -20,7 +20,7 @@ from recbole_hns.config.config import model_class
 from recbole_hns.data import NegativePool
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation import norm_opauc
-from recbole_hns.model import check_sampler
+from recbole_hns.model import check_part
 from recbole_hns.recommendation import read_checkpoint, restore
 from recbole_hns.recommendation.lists import Lists
 from recbole_hns.sampler import SAMPLERS
@@ -150,7 +150,7 @@ def test_opauc(device):
 def refuses(model, sampler):
     """Whether the config refuses the pair."""
     try:
-        check_sampler(model_class(model), SAMPLERS[sampler])
+        check_part(model_class(model), SAMPLERS[sampler])
     except UserError:
         return True
     return False

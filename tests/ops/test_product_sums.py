@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from recbole_hns.ops import devices
-from recbole_hns.ops.product_sums import ProductSums
+from recbole_hns.ops.product_sums import CatalogueSums, ProductSums
 
 #: Row and column of what is in no sum; rows in no order, one of them with all but one.
 EXCLUDED = [(4, 1), (0, 2), (4, 0), (6, 5), (4, 5), (4, 3), (4, 2), (2, 4)]
@@ -92,3 +92,20 @@ def test_one_item_and_a_score_that_is_no_number():
     found = ProductSums(query, item_e, None).log_sum_exp(0.5)
     assert found[0] == 12
     assert found[1].isnan()
+
+
+@pytest.mark.parametrize("pairs", [1, 14, 100], ids=["an item", "two items", "all items"])
+@pytest.mark.parametrize("some", [True, False], ids=["some excluded", "none excluded"])
+@pytest.mark.parametrize(("scale", "tau"), [(0.0, 1.0), (1.0, 0.1), (1.0, 0.01), (1e4, 1.0)])
+def test_value_and_gradients_of_a_catalogue(scale, tau, some, pairs):
+    query, item_e = factors(scale)
+    products = CatalogueSums(query, item_e, excluded() if some else None, pairs)
+    found = products.log_sum_exp(tau)
+    expected, sums = literal(query, item_e, tau, EXCLUDED if some else [])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(products.sums, sums, rtol=1e-9, atol=1e-9)
+    factor = torch.linspace(-1, 2, 7, dtype=torch.float64)
+    gradients = torch.autograd.grad((found * factor).sum(), (query, item_e))
+    of_literal = torch.autograd.grad((expected * factor).sum(), (query, item_e))
+    for ours, theirs in zip(gradients, of_literal, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
