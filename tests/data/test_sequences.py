@@ -22,7 +22,7 @@ from recbole_hns.convert import convert
 from recbole_hns.data import preparation
 from recbole_hns.data.eval_sampler import RepeatableEvalSampler
 from recbole_hns.data.interactions import pairs
-from recbole_hns.data.loader import SEQUENCES, NegSampleEvalDataLoader, SequenceEvalDataLoader
+from recbole_hns.data.loader import NegSampleEvalDataLoader, SequenceEvalDataLoader
 from recbole_hns.data.pool import NegativePool
 from recbole_hns.data.sequences import Sequences
 from recbole_hns.data.sequential_dataset import SequentialDataset
@@ -390,7 +390,7 @@ def test_an_evaluation_batch_is_bounded_by_default(monkeypatch):
     test = split(config).test
     assert SequenceEvalDataLoader(config, test, None).step == 4096
     config.default_eval_batch_size = True
-    for budget, step in ((test.item_num * 3, 3), (1, 1), (2**24, SEQUENCES)):
+    for budget, step in ((test.item_num * 3, 3), (1, 1), (2**24, 2048)):
         monkeypatch.setattr("recbole_hns.data.loader.MATRIX_BUDGET", budget)
         assert SequenceEvalDataLoader(config, test, None).step == step
 
