@@ -515,9 +515,9 @@ NAMED = st.lists(st.sampled_from(FIELDS), max_size=5)
 contents = st.sampled_from(NUMBERS + WORDS + TIMES) | st.integers() | st.floats() | scalars
 
 
-def converts_well(source):
+def converts_well(source, **how):
     """Convert; it succeeds, or leaves nothing."""
-    told = ends_well(lambda: convert(source, "converted", validation=0))
+    told = ends_well(lambda: convert(source, "converted", validation=0, **how))
     assert Path("converted").exists() == (told is None)
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
     shutil.rmtree("converted", ignore_errors=True)
@@ -552,6 +552,14 @@ def test_csv_that_is_converted(header, rows, data):
     text = "\n".join(",".join(row) for row in [header, *rows])
     Path("x.csv").write_bytes(text.encode(errors="surrogatepass"))
     converts_well("x.csv")
+
+
+@cases(100)
+@given(st.lists(st.lists(cells, max_size=5).map(" ".join), max_size=4), st.binary(max_size=9))
+def test_sequences_that_are_converted(lines, bad):
+    text = "\n".join(["1 2 3 4", *lines]).encode(errors="surrogatepass")
+    Path("x.txt").write_bytes(text + bad)
+    converts_well("x.txt", format="sequence")
 
 
 @st.composite

@@ -386,11 +386,11 @@ def test_validation_of_some_users():
 
 def test_an_evaluation_batch_is_bounded_by_default(monkeypatch):
     write(some_rows(np.random.default_rng(14)), HEADER)
-    config = configured()
+    config = configured(eval_batch_size=50)
     test = split(config).test
-    assert SequenceEvalDataLoader(config, test, None).step == 4096
+    assert SequenceEvalDataLoader(config, test, None).step == 50
     config.default_eval_batch_size = True
-    for budget, step in ((test.item_num * 3, 3), (1, 1), (2**24, 2048)):
+    for budget, step in ((test.item_num * 3, 3), (1, 1), (2**24, 50)):
         monkeypatch.setattr("recbole_hns.data.loader.MATRIX_BUDGET", budget)
         assert SequenceEvalDataLoader(config, test, None).step == step
 
