@@ -105,6 +105,11 @@ class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
     than have :data:`MATRIX_BUDGET` scores, and no more than :data:`SEQUENCES`.
     """
 
+    @property
+    def uid_list(self) -> Tensor:
+        """The user of each sequence, ``[n]``, int64."""
+        return self._dataset.inter_feat[self.uid_field]
+
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         if getattr(self.config, "default_eval_batch_size", False):

@@ -92,7 +92,7 @@ class _Items:
     """Products of queries with all items, some of these at a time."""
 
     def __init__(self, item_e: Tensor, excluded: tuple[Tensor, Tensor] | None, size: int) -> None:
-        self._parts = item_e.split(size)
+        self.num, self._parts = len(item_e), item_e.split(size)
         self._excluded: list[tuple[Tensor, Tensor]] = []
         if excluded is not None:
             column, order = excluded[1].sort()
@@ -125,13 +125,15 @@ class _CatalogueLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         query, total = ctx.saved_tensors
         query_grad = torch.zeros_like(query)
-        item_grad = []
+        item_grad = query.new_empty(ctx.items.num, query.shape[1])
+        start = 0
         factor = (grad / ctx.tau).unsqueeze(1)
         for items, products in ctx.items.blocks(query / ctx.tau):
             weight = (products - total.unsqueeze(1)).exp_().mul_(factor)
             query_grad.addmm_(weight, items)
-            item_grad.append(weight.t() @ query)
-        return query_grad, torch.cat(item_grad), None, None
+            torch.mm(weight.t(), query, out=item_grad[start : start + len(items)])
+            start += len(items)
+        return query_grad, item_grad, None, None
 
 
 class _Exponentials:

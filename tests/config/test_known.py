@@ -83,7 +83,7 @@ def test_however_a_key_is_given(tmp_path):
     [
         ("LightGCN", "num_layers", "did you mean n_layers?"),
         ("NGCF", "node_droput", "did you mean node_dropout?"),
-        ("BPR", "train_stage", "nothing reads it"),
+        ("BPR", "fredom", "nothing reads it"),
     ],
 )
 def test_a_key_of_a_model_that_is_not_trained_here_is_refused(model, key, message):

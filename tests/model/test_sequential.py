@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -279,6 +280,15 @@ def test_as_recboles_users_run_it(visits):
     assert list(config.unused_keys()) == ["loss_type"]
     result = run("SASRec", config_dict=keys)
     assert "opauc@0.1" in result["test_result"]
+
+
+def test_each_users_metrics(visits):
+    keys = {**visits, **QUIET, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 6, "embedding_size": 8}
+    keys.update(metrics=["NDCG"], valid_metric="NDCG@5", user_metrics=True)
+    result = run("STAMP", config_dict=keys)
+    table = pd.read_parquet(result.result_file.with_suffix(".users.parquet"))
+    assert sorted(table.user) == sorted(f"u{user}" for user in range(30))
+    assert table["ndcg@5"].mean() == pytest.approx(result["test_result"]["ndcg@5"], abs=1e-4)
 
 
 @pytest.mark.parametrize("model", ["GRU4Rec", "BERT4Rec"])
