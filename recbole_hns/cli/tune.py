@@ -93,7 +93,7 @@ not searched. So is --config_files="A B", YAML files, under the space.
 
 
 def run(given: Given) -> int:
-    """Search; returns the exit status, 1 if no trial finished."""
+    """Search; returns the exit status, 1 if no trial came to a score."""
     keys = dict(given.keys)
     files = keys.pop("config_files", "").split()
     refuse_misspelt(keys, OPTIONS | RESOURCES)
@@ -107,7 +107,9 @@ def run(given: Given) -> int:
 
     named: Any = {key: keys.pop(key, None) for key in ("model", "dataset", "sampler", "loss")}
     results = tune(**named, **given.values, config_file_list=files, command_line=keys)
-    return exit_status(results)
+    # the best of a search may be one that was ended early
+    found = [result.metrics or {} for result in results]
+    return 0 if any("score" in each and "error" not in each for each in found) else 1
 
 
 def exit_status(results: ResultGrid) -> int:

@@ -35,13 +35,14 @@ def importances(
     Returns:
         By which trials, of parameters that all of them have, the importances, which sum to 1.
     """
+    best = trials.iloc[0]
+    kind = {key: best[key] for key in kinds if key in trials and not pd.isna(best[key])}
     same = trials
-    for key in kinds:
-        if key in trials and not pd.isna(trials[key].iloc[0]):
-            same = same[same[key] == trials[key].iloc[0]]
+    for key, value in kind.items():
+        same = same[same[key] == value]
     found = {f"all {len(trials)} trials": _importances(trials, parameters)}
     if len(same) < len(trials):
-        told = ", ".join(str(trials[key].iloc[0]) for key in kinds if key in trials)
+        told = ", ".join(map(str, kind.values()))
         found[f"{len(same)} trials of {told}"] = _importances(same, parameters)
     return {name: values for name, values in found.items() if values}
 

@@ -121,7 +121,8 @@ class JointSpace:
         sampler = found.choice("sampler", self.samplers)
         searched: list[type[Declared]] = []
         if sampler in SAMPLERS:
-            number = self._candidates(found, max(16, self.given.get("dns_m", 1)), 256, part=8)
+            least = self.given.get("dns_m", 1) if sampler == "dns_mn" else 1
+            number = self._candidates(found, max(16, least), 256, part=8)
             if self._embeds and number is not None:
                 found.choice("candidate_sharing", ["row", "batch"])
             # where it is given, hardness follows from it

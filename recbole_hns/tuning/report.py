@@ -15,6 +15,7 @@ from tabulate import tabulate
 from recbole_hns.files import write_yaml
 from recbole_hns.quick_start import run
 from recbole_hns.tuning.page import Commands, Page, Part, Picture, Table
+from recbole_hns.tuning.space import frozen
 
 if TYPE_CHECKING:
     from recbole_hns.config import Config
@@ -80,7 +81,7 @@ def write_report(
     write_yaml(recipe, output / BEST, f"to train on every part of the data: {on_all}")
     pictures = draw(ranked)
     metric = config["valid_metric"].lower()
-    varied = [key for key in parameters_of(points) if ranked[key].nunique() > 1]
+    varied = [key for key in parameters_of(points) if len(set(map(frozen, ranked[key]))) > 1]
     named = [key for key in KINDS if key in varied] if searched else list(best)
     brief = _best_table(ranked, named, metric)
     files = [f"{PAGE}.md", f"{PAGE}.html", "trials.csv", BEST, "trials/"]
@@ -134,6 +135,7 @@ def train_again(report: Report, output: Path) -> None:
     parts.append(Commands([f"{lists} --output=recs.parquet"]))
     report.page.sections.insert(2, ("Trained again", parts))
     report.page.write(output, PAGE)
+    print(f"trained again on training and validation part: {result.checkpoint}")
 
 
 def ranking(table: pd.DataFrame, bigger: bool, ended_early: bool = False) -> pd.DataFrame:
