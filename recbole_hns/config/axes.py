@@ -163,10 +163,10 @@ def _check_together(model: type[AbstractRecommender], axes: Axes, given: Mapping
     key = SSM_SIMILARITY if SSM_SIMILARITY in given else "similarity"
     products = adapter_class(model).products
     allowed = f"needs a model that scores by an inner product; {model.__name__} does not"
-    if adapter_class(model).sequential and "cosine" in (axes.similarity, axes.eval_similarity):
+    if not adapter_class(model).cosines and "cosine" in (axes.similarity, axes.eval_similarity):
         key = key if axes.similarity == "cosine" else "eval_similarity"
-        allowed = f"must be inner with model={model.__name__}, which is sequential"
-        raise UserError.of(key, "cosine", f"{allowed}; CORE learns cosines by itself")
+        reason = "whose scores have a form of their own"
+        raise UserError.of(key, "cosine", f"must be inner with model={model.__name__}, {reason}")
     if axes.similarity == "cosine":
         if not products:
             raise UserError.of(key, "cosine", allowed)

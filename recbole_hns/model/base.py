@@ -56,6 +56,7 @@ class ModelAdapter:
     Attributes:
         models: the RecBole classes that it is for.
         products: whether scores are inner products of queries and the rows of a table of items.
+        cosines: whether these may be cosines in their place.
         has_embeddings: whether queries are the rows of another table, of users.
         has_layers: whether these are means over layers, which it can encode one by one.
         splits: whether a batch can be learned from in parts.
@@ -69,6 +70,7 @@ class ModelAdapter:
 
     models: ClassVar[tuple[type, ...]] = ()
     products: ClassVar[bool] = False
+    cosines: ClassVar[bool] = True
     has_embeddings: ClassVar[bool] = False
     has_layers: ClassVar[bool] = False
     splits: ClassVar[bool] = False

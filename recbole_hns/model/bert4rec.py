@@ -25,6 +25,7 @@ class BERT4RecAdapter(SequentialAdapter):
 
     models: ClassVar[tuple[type, ...]] = (BERT4Rec,)
     causal: ClassVar[tuple[type, ...]] = ()
+    cosines: ClassVar[bool] = False  # its items have a bias
 
     def item_table(self) -> Tensor:
         """Item embeddings without the mask's, and after each its bias."""

@@ -21,6 +21,7 @@ class COREAdapter(SequentialAdapter):
 
     models: ClassVar[tuple[type, ...]] = (CORE,)
     causal: ClassVar[tuple[type, ...]] = ()
+    cosines: ClassVar[bool] = False  # it has them already
 
     def item_table(self) -> Tensor:
         """Item embeddings after their dropout, of length 1."""

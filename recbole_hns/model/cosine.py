@@ -12,16 +12,22 @@ from torch import Tensor
 
 from recbole_hns.model.base import ModelAdapter
 from recbole_hns.model.embeddings import SMALLEST_NORM, EmbeddingAdapter
+from recbole_hns.model.sequential import SequentialAdapter
 
 
 def predict_by_cosine(adapter: ModelAdapter) -> None:
     """Have the model's ``predict`` and ``full_sort_predict`` return cosines from now on.
 
     Args:
-        adapter: of a model with embeddings.
+        adapter: of a model with embeddings of users, or of a sequential model.
     """
-    assert isinstance(adapter, EmbeddingAdapter)  # the config refuses other models
     model = adapter.model
+    if isinstance(adapter, SequentialAdapter):
+        model.cosine_adapter = adapter
+        model.predict = MethodType(sequence_predict, model)
+        model.full_sort_predict = MethodType(sequence_full_sort_predict, model)
+        return
+    assert isinstance(adapter, EmbeddingAdapter)  # the config refuses other models
     model.cosine_tables = CosineTables(adapter)
     # bound methods, which a copy of the model binds to itself
     for method in (predict, full_sort_predict, train):
@@ -66,6 +72,23 @@ def predict(model: Any, interaction: Interaction) -> Tensor:
     """Cosines of pairs of a user and an item, as RecBole's method of this name returns."""
     users, items = model.cosine_tables.get()
     return (users[interaction[model.USER_ID]] * items[interaction[model.ITEM_ID]]).sum(dim=1)
+
+
+def sequence_full_sort_predict(model: Any, interaction: Interaction) -> Tensor:
+    """Cosines of sequences with all items, ``[B, item_num]``, as RecBole's method returns."""
+    queries, items = _sequence_vectors(model.cosine_adapter, interaction)
+    return queries @ items.t()
+
+
+def sequence_predict(model: Any, interaction: Interaction) -> Tensor:
+    """Cosines of pairs of a sequence and an item, as RecBole's method of this name returns."""
+    queries, items = _sequence_vectors(model.cosine_adapter, interaction)
+    return (queries * items[interaction[model.ITEM_ID]]).sum(dim=1)
+
+
+def _sequence_vectors(adapter: SequentialAdapter, interaction: Interaction) -> tuple[Tensor, ...]:
+    vectors = adapter.queries(interaction), adapter.item_table()
+    return tuple(F.normalize(each, dim=1, eps=SMALLEST_NORM) for each in vectors)
 
 
 def train(model: Any, mode: bool = True) -> Any:

@@ -153,8 +153,9 @@ class SequentialAdapter(ModelAdapter):
             found.append(type(self.model).forward(self.model, *args))
             return found[0]
 
+        # the class's, as the model's own may be one by cosines
         with replaced(self.model, "forward", forward):
-            self.model.predict(interaction)
+            type(self.model).predict(self.model, interaction)
         return found[0]
 
     def own_items(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from recbole_hns.model.embeddings import SMALLEST_NORM, EmbeddingAdapter
 from recbole_hns.model.predicted import PredictedAdapter
 from recbole_hns.model.sequential import SequentialAdapter
 from recbole_hns.ops import devices, threads
+from recbole_hns.ops.unit_rows import unit_rows
 
 if TYPE_CHECKING:
     from recbole_hns.recommendation.loading import Trained
@@ -83,10 +84,12 @@ class Lists:
             return None
         self._model.eval()
         with torch.no_grad():
+            cosine = self._config["eval_similarity"] == "cosine"
             if isinstance(adapter, SequentialAdapter):
                 users, items = self._queries(adapter), adapter.item_table()
+                if cosine:
+                    users, items = (unit_rows(each, SMALLEST_NORM) for each in (users, items))
             else:
-                cosine = self._config["eval_similarity"] == "cosine"
                 users, items = CosineTables(adapter).get() if cosine else adapter.tables()
         if not (users.isfinite().all() and items.isfinite().all()):
             raise UserError("checkpoint: the model's vectors are not all finite numbers")

@@ -12,7 +12,7 @@ from conftest import QUIET, prepared
 from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_hns import UserError, run
+from recbole_hns import UserError, load, run
 from recbole_hns.batch import Scores
 from recbole_hns.config import Config
 from recbole_hns.config.config import model_class
@@ -245,6 +245,52 @@ def test_log_q_of_what_is_drawn_more(sharing, visits):
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("shared", ["row", "batch"])
+@pytest.mark.parametrize("model", ["SASRec", "FPMC"])
+def test_cosines(model, shared, visits):
+    """Loss and gradients of a step, and what is predicted, against plain cosines."""
+    keys = {"sampler": "all", "loss": "softmax", "similarity": "cosine", "candidate_num": 7}
+    trainer, pool, batch = ready(visits, model, candidate_sharing=shared, **keys)
+    drawn = []
+    propose = trainer.sampler.propose
+    trainer.sampler.propose = lambda *args: drawn.append(propose(*args)) or drawn[-1]
+    if shared == "batch":
+        batch = batch._replace(shared=trainer.sampler.shared_items(batch, pool))
+        trainer.sampler.shared_items = lambda *_: batch.shared
+    found = ours(trainer, pool, batch)
+
+    (candidates,) = drawn
+    seeded()
+    with trainer.adapter.encode(batch) as encoded:
+        query, table = encoded._users, trainer.adapter.item_table()
+    cosines = F.cosine_similarity(query.unsqueeze(1), table.unsqueeze(0), dim=2)
+    negatives = cosines.gather(1, candidates.items.expand(len(query), -1))
+    if candidates.excluded is not None:
+        negatives = negatives.index_put(candidates.excluded, torch.tensor(-torch.inf))
+    pos = cosines.gather(1, batch.pos_item.unsqueeze(1)).squeeze(1)
+    literal = ((negatives / 0.1).logsumexp(dim=1) - pos / 0.1).mean()
+    same(found, learned(trainer, literal))
+
+    trainer.model.eval()
+    sequences = batch.sequences
+    queries, items = trainer.adapter.queries(sequences), trainer.adapter.item_table()
+    cosines = F.cosine_similarity(queries.unsqueeze(1), items.unsqueeze(0), dim=2)
+    predicted = trainer.model.full_sort_predict(sequences).view(cosines.shape)
+    torch.testing.assert_close(predicted, cosines)
+    pairs = trainer.model.predict(sequences)
+    wanted = sequences[trainer.model.ITEM_ID].unsqueeze(1)
+    torch.testing.assert_close(pairs, cosines.gather(1, wanted).squeeze(1))
+
+
+def test_lists_of_cosines(visits):
+    keys = {**visits, **QUIET, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 6, "embedding_size": 8}
+    trained = run("STAMP", sampler="dns", config_dict={**keys, "similarity": "cosine"})
+    lists = trained.recommend(["u3", "u4"], 3)
+    assert lists.score.between(-1, 1).all()
+    again = load(trained.checkpoint).recommend(["u3", "u4"], 3)
+    assert again.equals(lists)
+
+
 REFUSED = {
     "DIN": {"model": "DIN"},
     "S3Rec": {"model": "S3Rec"},
@@ -256,7 +302,8 @@ REFUSED = {
     "candidate_exclude=target: must be left out": {"model": "BPR", "candidate_exclude": "target"},
     "train_positions=all: must be left out": {"model": "BPR", "train_positions": "all"},
     "train_positions=all: needs": {"model": "NARM", "train_positions": "all"},
-    "similarity=cosine": {"model": "SASRec", "similarity": "cosine"},
+    "similarity=cosine: must be inner": {"model": "CORE", "similarity": "cosine"},
+    "eval_similarity=cosine: must be inner": {"model": "BERT4Rec", "eval_similarity": "cosine"},
     "order must be TO": {"model": "SASRec", "eval_args": {"order": "RO"}},
     "did you mean SASRec": {"model": "SASRek"},
 }
