@@ -232,9 +232,7 @@ class Progress:
         self._start = time.monotonic()
         return Plan(
             functools.partial(train_suggested, folder=self._path.parent / "trials", ended=ended),
-            Suggester(
-                space, len(starts), [*known, *starts[len(known) :]], mode, config["seed"], self._add
-            ),
+            Suggester(space, [*known, *starts[len(known) :]], mode, config["seed"], self._add),
             -1 if number is None else max(number, len(known)),
             Asha(epochs, len(starts), ended),
             fitting(self._resources),

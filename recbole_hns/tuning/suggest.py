@@ -18,9 +18,6 @@ from recbole_hns.tuning.trial import Job, outcome, train_into
 #: The key of a trial's number among those of its point.
 NUMBER = "trial"
 
-#: Random trials after those that a search starts with, before Optuna's model suggests.
-RANDOM = 4
-
 #: ASHA decides after this part of the epochs, and after so many times as many: a trial goes on if
 #: it is in the best of so many parts of those that have come so far.
 FIRST_PART, REDUCTION = 10, 3
@@ -33,7 +30,6 @@ class Suggester(OptunaSearch):
 
     Args:
         space: the space.
-        starts: how many trials a new search starts with.
         known: parameters of the trials to begin with.
         mode: ``max`` or ``min``.
         seed: of the draws.
@@ -43,7 +39,6 @@ class Suggester(OptunaSearch):
     def __init__(
         self,
         space: JointSpace,
-        starts: int,
         known: Sequence[Mapping[str, Any]],
         mode: str,
         seed: int,
@@ -58,7 +53,6 @@ class Suggester(OptunaSearch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
-                n_startup_trials=starts + RANDOM,
                 multivariate=True,
                 # the parameters of each family together
                 group=True,

@@ -218,7 +218,7 @@ def test_optuna_and_asha_learn_what_was_known_before():
     space = JointSpace("LightGCN", {}, FACTS)
     known = recipes(space)
     told = []
-    suggester = Suggester(space, len(known), known, "max", 7, lambda *what: told.append(what))
+    suggester = Suggester(space, known, "max", 7, lambda *what: told.append(what))
     asha = Asha(60, 2, {0, 2})
     asha.set_search_properties("score", "max")
 
