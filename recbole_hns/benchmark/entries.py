@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from recbole.utils import InputType
+
 from recbole_hns.config import Config
 from recbole_hns.config.axes import chosen_loss
 from recbole_hns.config.specs import is_fixed, parse_specs, without_fixed
@@ -111,6 +113,9 @@ def _recbole_entry(values: Mapping[str, Any], candidate_num: int | None) -> Entr
     if config["learner"] in ROW_OPTIMIZERS:
         allowed = "RecBole's own training cannot have it; --recbole= leaves that out"
         raise UserError.of("learner", config["learner"], allowed)
+    if config["MODEL_INPUT_TYPE"] != InputType.PAIRWISE:  # CORE
+        allowed = "RecBole trains it without negatives; --recbole= leaves that out"
+        raise UserError.of("model", config["model"], allowed)
     # not among the keys, where it would be refused in favour of a sampler
     config["train_neg_sample_args"] = {
         "distribution": "uniform",
