@@ -187,7 +187,8 @@ class Negatives(NamedTuple):
         """
         row, column = excluded
         rows, width = scores.neg.shape
-        num = width - torch.bincount(row, minlength=rows)
+        # torch.bincount would wait for a GPU
+        num = width - row.new_zeros(rows).scatter_add_(0, row, torch.ones_like(row))
         some = num > 0
         none = (~some).nonzero().squeeze(1)
         if len(none):  # seldom, and copies take time

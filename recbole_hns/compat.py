@@ -78,6 +78,7 @@ def mend() -> None:
     # a column's values, of which pandas 3 makes no copy
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+    warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
 
 
 def _numpy_names() -> None:

@@ -45,7 +45,8 @@ def entries(values: Mapping[str, Any], samplers: str, recbole: str) -> list[Entr
             ``candidate_num`` to those that take more than one candidate.
         samplers: specs of samplers, such as ``rns, dns_mn:dns_m=5,candidate_num=200``.
         recbole: specs of RecBole's own, ``uniform`` and ``dynamic:candidate_num=32``; ``dynamic``
-            without a number stands for one entry with each of the samplers' numbers.
+            without a number stands for one entry with each of the samplers' numbers. On a GPU
+            RecBole's ``dynamic`` does not run, and is left out.
 
     Raises:
         UserError: for a spec that does not parse, a value that is not allowed, or an entry that
@@ -99,7 +100,9 @@ def _recbole_entries(
         if number == "all":
             raise UserError.of("candidate_num", number, "RecBole's dynamic takes a number")
         numbers = [number]
-    return [_recbole_entry(values, number) for number in numbers]
+    found = [_recbole_entry(values, number) for number in numbers]
+    # on a GPU it ends in an error: the candidates stay on the CPU, their best ones do not
+    return [entry for entry in found if entry.config["device"].type == "cpu"]
 
 
 def _recbole_entry(values: Mapping[str, Any], candidate_num: int | None) -> Entry:

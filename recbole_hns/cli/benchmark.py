@@ -75,7 +75,7 @@ same seed. Three measurements, each with its table as .md and .csv:
 
 Peak memory is the increase over what was in use before the data loaders are made, until the end of
 the warm-up epoch: what PyTorch allocates on a GPU, elsewhere the resident set of the process. A GPU
-is waited for at the ends of what is timed; this command has not been run on one yet.
+is waited for at the ends of what is timed; RecBole's dynamic does not run on one.
 
 A sampler's spec is its name, with keys of its own: --samplers="rns dns_mn:dns_m=5,candidate_num=200
 ahns:candidate_num=32". Specs are separated by spaces or commas. --KEY=VALUE is any key of RecBole's
@@ -118,6 +118,8 @@ def _measure(files: Sequence[str], given: Mapping[str, str], values: Mapping[str
             keys.update(write_synthetic(sizes, found[0].config["seed"], Path(folder)))
             found = entries(keys, values["samplers"], values["recbole"])
         _tell_unused(found)
+        if "dynamic" in values["recbole"] and found[0].config["device"].type != "cpu":
+            print("RecBole's dynamic is left out: it does not run on a GPU", file=sys.stderr)
         with _working_in(folder):
             if values["startup"]:
                 page = _startup(found, keys, values["rounds"], Path(folder), output)

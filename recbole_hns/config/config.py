@@ -183,6 +183,12 @@ class Config(RecBoleConfig):
         ]
         return final
 
+    def _init_device(self) -> None:
+        super()._init_device()
+        # RecBole has the key, and looks at gpu_id alone
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["device"] = torch.device("cpu")
+
     def _name(self, axis: str, name: str) -> str:
         """What was given as a sampler or a loss, a class by its name."""
         argument = self._arguments[axis]

@@ -238,19 +238,15 @@ class NegativePool:
         items = items.reshape(-1)
         if devices.on_cpu(items):
             return self._find_shared(user, items)
-        column = items.argsort()
-        # of every item, how many of these columns hold it and where they start: two passes over
-        # the catalogue, cheaper than to search for each of the users' items
-        count = torch.bincount(items, minlength=self.item_num)
-        first = count.cumsum(0) - count
-        row, item = self.own_items(user)
-        shared = count[item].nonzero().squeeze(1)
-        row, item = row[shared], item[shared]
-        count = count[item]
-        start = torch.cumsum(count, 0) - count
-        found = torch.repeat_interleave(torch.arange(len(row), device=user.device), count)
-        offset = torch.arange(len(found), device=user.device) - start[found]
-        return row[found], column[first[item][found] + offset]
+        # a search for each pair, which another device has many of at once
+        rows, columns = [], []
+        size = max(1, devices.pairs_at_once(items) // len(items))
+        for start, users in zip(range(0, len(user), size), user.split(size), strict=True):
+            own = self.is_used(users.unsqueeze(1), items) | (items == 0)
+            row, column = own.nonzero().t().contiguous()
+            rows.append(row + start if start else row)
+            columns.append(column)
+        return (rows[0], columns[0]) if len(rows) == 1 else (torch.cat(rows), torch.cat(columns))
 
     def _find_shared(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`own_columns`, by a loop over the users of each item.

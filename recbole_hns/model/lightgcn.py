@@ -118,7 +118,8 @@ class LightGCNAdapter(PropagatedAdapter):
             return model.user_embedding.weight, model.item_embedding.weight
         if not isinstance(model.norm_adj_matrix, Adjacency):
             return super()._propagate()
-        mean = mean_of_layers(model.get_ego_embeddings(), model.norm_adj_matrix, model.n_layers)
+        ego = model.get_ego_embeddings()
+        mean = full_precision(mean_of_layers)(ego, model.norm_adj_matrix, model.n_layers)
         return mean.split([model.n_users, model.n_items])
 
     def _all_layers(self) -> EncodedLayers:

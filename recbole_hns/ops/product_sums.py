@@ -177,8 +177,9 @@ def _leave_out(products: Tensor, start: int, row: Tensor, column: Tensor, sums: 
     if devices.by_kernel(products):
         kernels.leave_out(products.numpy(), start, row.numpy(), column.numpy(), sums.numpy())
         return
-    inside = ((row >= start) & (row < start + len(products))).nonzero().squeeze(1)
-    row, column = row[inside], column[inside]
+    if len(products) < len(sums):
+        inside = ((row >= start) & (row < start + len(products))).nonzero().squeeze(1)
+        row, column = row[inside], column[inside]
     sums.index_add_(0, row, products[row - start, column])
     products[row - start, column] = -torch.inf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,41 @@ from torch import Tensor, nn
 from recbole_hns.ops import devices
 
 
+class Rows(NamedTuple):
+    """A sparse matrix by rows.
+
+    Attributes:
+        offset: where each row starts among the entries, and where the last ends, ``[rows + 1]``.
+        column: of each entry.
+        value: likewise.
+        csr: the same as PyTorch has it, which a GPU multiplies by.
+    """
+
+    offset: Tensor
+    column: Tensor
+    value: Tensor
+    csr: Tensor
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Rows:
+        """Those of a COO tensor."""
+        csr = matrix.coalesce().to_sparse_csr()
+        parts = csr.crow_indices(), csr.col_indices(), csr.values()
+        if not devices.on_cpu(matrix) and len(parts[1]) < 2**31:
+            # cuSPARSE's faster kernels
+            short = parts[0].int(), parts[1].int(), parts[2]
+            csr = torch.sparse_csr_tensor(*short, csr.shape, check_invariants=False)
+        return cls(*parts, csr)
+
+
 class Adjacency:
     """A sparse square matrix without gradient, for ``torch.sparse.mm(matrix, dense)``.
 
     RecBole keeps it as COO, of which a product takes eight times as long on the CPU as one by
-    ``embedding_bag``, which is what a sum of weighted rows is; and the backward pass of a COO
-    product transposes the matrix anew each time. Here the transposed matrix is made once, and not
-    even that where the matrix is symmetric, as a normalised adjacency matrix is.
+    ``embedding_bag``, which is what a sum of weighted rows is; on a GPU each product sorts the
+    entries anew; and the backward pass of a COO product transposes the matrix anew each time. Here
+    the matrix is sorted and transposed once, and not even that where it is symmetric, as a
+    normalised adjacency matrix is.
 
     Everything else that is done with it is done with the COO tensor.
 
@@ -32,15 +60,15 @@ class Adjacency:
         self.matrix = matrix
 
     @cached_property
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """CSR: offset, column and value."""
-        return _csr(self.matrix.coalesce())
+    def rows(self) -> Rows:
+        """The matrix by rows."""
+        return Rows.of(self.matrix)
 
     @cached_property
-    def transposed_rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """CSR of the transposed matrix; the same tensors where it is the same matrix."""
-        transposed = _csr(self.matrix.t().coalesce())
-        same = all(map(torch.equal, transposed, self.rows))
+    def transposed_rows(self) -> Rows:
+        """The transposed matrix by rows; the same tensors where it is the same matrix."""
+        transposed = Rows.of(self.matrix.t())
+        same = all(map(torch.equal, transposed[:3], self.rows[:3]))
         return self.rows if same else transposed
 
     def __getattr__(self, name: str) -> Any:
@@ -61,11 +89,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dense: Tensor, adjacency: Adjacency) -> Tensor:
         ctx.adjacency = adjacency
-        return _sum_rows(dense, *adjacency.rows)
+        return _sum_rows(dense, adjacency.rows)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _sum_rows(grad.contiguous(), *ctx.adjacency.transposed_rows), None
+        return _sum_rows(grad.contiguous(), ctx.adjacency.transposed_rows), None
 
 
 def mean_of_layers(ego: Tensor, adjacency: Adjacency, n_layers: int) -> Tensor:
@@ -93,11 +121,11 @@ class _MeanOfLayers(torch.autograd.Function):
         return _layers(grad.contiguous(), ctx.adjacency.transposed_rows, ctx.n_layers), None, None
 
 
-def _layers(dense: Tensor, rows: tuple[Tensor, Tensor, Tensor], n_layers: int) -> Tensor:
+def _layers(dense: Tensor, rows: Rows, n_layers: int) -> Tensor:
     # E + A (E + A (E + ...)) needs no sum beside the product
     total = dense
     for _ in range(n_layers):
-        total = _sum_rows(total, *rows).add_(dense)
+        total = _sum_rows(total, rows).add_(dense)
     return total.div_(n_layers + 1)
 
 
@@ -142,24 +170,22 @@ class _FromLayers(torch.autograd.Function):
 def _product(adjacency: Adjacency | Tensor, dense: Tensor, transposed: bool = False) -> Tensor:
     if isinstance(adjacency, Adjacency):
         rows = adjacency.transposed_rows if transposed else adjacency.rows
-        return _sum_rows(dense, *rows)
+        return _sum_rows(dense, rows)
     return torch.sparse.mm(adjacency.t() if transposed else adjacency, dense)
 
 
-def _sum_rows(dense: Tensor, offset: Tensor, column: Tensor, value: Tensor) -> Tensor:
-    return F.embedding_bag(column, dense, offset[:-1], mode="sum", per_sample_weights=value)
-
-
-def _csr(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    csr = matrix.to_sparse_csr()
-    return csr.crow_indices(), csr.col_indices(), csr.values()
+def _sum_rows(dense: Tensor, rows: Rows) -> Tensor:
+    if not devices.on_cpu(dense):
+        return torch.mm(rows.csr, dense)
+    weight = rows.value
+    return F.embedding_bag(
+        rows.column, dense, rows.offset[:-1], mode="sum", per_sample_weights=weight
+    )
 
 
 @contextmanager
 def adjacencies(model: nn.Module, known: dict[str, Adjacency]) -> Iterator[None]:
     """Have a model's adjacency matrices be :class:`Adjacency` for the time of the context.
-
-    On other devices than the CPU they stay as they are.
 
     Args:
         model: a RecBole model; its attributes that are square COO tensors are meant.
@@ -182,7 +208,6 @@ def _is_adjacency(value: Any) -> bool:
     return (
         isinstance(value, Tensor)
         and value.layout == torch.sparse_coo
-        and devices.on_cpu(value)
         and value.dim() == 2
         and value.shape[0] == value.shape[1]
         and not value.requires_grad

@@ -114,6 +114,15 @@ def test_axes_and_that_resolved_makes_them_again(given, expected):
     assert again.resolved() == config.resolved()
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("use_gpu", [True, False])
+def test_the_device_follows_use_gpu(use_gpu, there, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    device = Config(config_dict={"use_gpu": use_gpu})["device"]
+    assert device.type == ("cuda" if use_gpu and there else "cpu")
+
+
 def test_a_sampler_sets_its_default_loss_and_no_other():
     config = Config(sampler="ssm", config_dict={"ssm_tau": 0.3})
     assert config.loss.loss_tau == config["loss_tau"] == 0.3
