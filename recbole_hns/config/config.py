@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from inspect import isclass
 from typing import Any
 
+import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import get_model

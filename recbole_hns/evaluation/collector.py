@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.evaluation.opauc import Ranks
 from recbole_hns.evaluation.top_items import TopItems
+from recbole_hns.ops import workers
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -32,7 +33,8 @@ class Collector(RecBoleCollector):
     ``opauc_betas``: ``[users, len(opauc_betas)]``, float64. ``rec.llpauc`` likewise holds
     NormLLPAUC at each pair of ``llpauc_alphas`` and ``llpauc_betas``. For the top K items no
     matrix of users x items is made, and batches are joined once, at the end of the evaluation.
-    Every value is the same as RecBole's.
+    Where several workers evaluate, each gathers its users of every batch, and they are joined in
+    the order that one would have them in, so that metrics see the same. Every value is the same as RecBole's.
     """
 
     register: Register
@@ -42,6 +44,7 @@ class Collector(RecBoleCollector):
         self.data_struct = BatchedDataStruct()
         self.betas = checked_betas(config["opauc_betas"])
         self.pairs = checked_pairs(config["llpauc_alphas"], config["llpauc_betas"])
+        self._error: ValueError | None = None
         self._needed, self.register = self.register, _Rest(config)
         #: whether :class:`TopItems` will do in place of a score matrix
         self.of_top_items = not any(map(self._needed.need, OF_ALL_SCORES))
@@ -89,9 +92,13 @@ class Collector(RecBoleCollector):
         if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
                 ranks = Ranks.of(scores, user, item)
-            except ValueError:
-                self.data_struct.joined()  # nothing of this evaluation goes into another
-                raise
+            except ValueError as error:
+                if not workers.active():
+                    self.data_struct.forget()  # nothing of this evaluation goes into another
+                    raise
+                # the others are told when all are done
+                self._error = self._error or error
+                return
         if self._needed.need("rec.opauc"):
             self.data_struct.update_tensor("rec.opauc", ranks.norm_opauc(self.betas))
         if self._needed.need("rec.llpauc"):
@@ -100,6 +107,14 @@ class Collector(RecBoleCollector):
 
     def get_data_struct(self) -> DataStruct:
         """All that was gathered, on the CPU; the next evaluation starts without it."""
+        error, self._error = self._error, None
+        try:
+            with workers.together():
+                if error is not None:
+                    raise error
+        except ValueError:
+            self.data_struct.forget()
+            raise
         struct = self.data_struct.joined()
         for name in ("rec.opauc", "rec.llpauc"):
             if name not in struct:
@@ -131,14 +146,26 @@ class BatchedDataStruct(DataStruct):
         self._batches.setdefault(name, []).append(value.detach())
 
     def joined(self) -> DataStruct:
-        """What was set and all batches, which are forgotten here."""
+        """What was set and all batches, each with all workers' rows; they are forgotten here."""
         struct = DataStruct()
         for name, value in self._data_dict.items():
             struct.set(name, value)
-        batches, self._batches = self._batches, {}
+        batches = self.forget()
+        if workers.active():
+            cpu = {name: [value.cpu() for value in values] for name, values in batches.items()}
+            every = workers.of_all(cpu)
+            batches = {
+                name: [part for parts in zip(*(own[name] for own in every), strict=True) for part in parts]
+                for name in batches
+            }
         for name, values in batches.items():
             struct.set(name, torch.cat(values).cpu())
         return struct
+
+    def forget(self) -> dict[str, list[Tensor]]:
+        """Start anew; returns the batches that there were."""
+        batches, self._batches = self._batches, {}
+        return batches
 
 
 class _Rest(Register):
