@@ -155,7 +155,11 @@ class BatchedDataStruct(DataStruct):
             cpu = {name: [value.cpu() for value in values] for name, values in batches.items()}
             every = workers.of_all(cpu)
             batches = {
-                name: [part for parts in zip(*(own[name] for own in every), strict=True) for part in parts]
+                name: [
+                    part
+                    for parts in zip(*(own[name] for own in every), strict=True)
+                    for part in parts
+                ]
                 for name in batches
             }
         for name, values in batches.items():

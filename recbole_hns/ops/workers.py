@@ -8,6 +8,7 @@ anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recbole_hns.errors import UserError
+from recbole_hns.errors import JobError, UserError
 
 T = TypeVar("T")
 
@@ -27,6 +28,34 @@ LARGE = 2**14
 def active() -> bool:
     """Whether this process is one of a group, of one or more."""
     return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def group_of_torchrun() -> Iterator[None]:
+    """Within it, the processes that ``torchrun`` started are one group; nothing for others'.
+
+    Raises:
+        JobError: if another of them was lost meanwhile.
+    """
+    ours = not active() and of_torchrun()
+    if ours:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo's errors have no class of their own
+        if not ours or "gloo" not in str(error):
+            raise
+        lost = "another worker was lost; --resume goes on after the last completed epoch"
+        raise JobError(lost) from error
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def of_torchrun() -> bool:
+    """Whether ``torchrun`` started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def number() -> int:
@@ -193,4 +222,6 @@ def together(only_first: bool = False) -> Iterator[bool]:
 def _raise(texts: list[str | None]) -> None:
     for text in texts:
         if text is not None:
-            raise UserError(text)
+            error = UserError(text)
+            error.told = not first()
+            raise error

@@ -64,7 +64,9 @@ class DNSMN(HardNegativeSampler):
         neg, excludes = scores.neg, candidates.excluded is not None
         if not excludes:
             columns = highest(neg, self.dns_m)
-            return Selection(_one_of(columns, self.dns_m, part) if self.dns_mode == "draw" else columns)
+            return Selection(
+                _one_of(columns, self.dns_m, part) if self.dns_mode == "draw" else columns
+            )
         if self.dns_mode == "mean" and not self._num_varies:
             # where fewer than M are negatives, the others among these M are excluded
             return Selection(highest(neg, self.dns_m))

@@ -127,7 +127,9 @@ def part_losses(
         part = _own(part, loss)
         candidates = candidates.of_worker(part)
         if selection is not None:
-            selection = Selection(*(None if each is None else each[part.rows] for each in selection))
+            selection = Selection(
+                *(None if each is None else each[part.rows] for each in selection)
+            )
     query = encoded.query(part)
     items = candidates.items
     if (

@@ -227,7 +227,9 @@ class HardNegativeTrainer(Trainer):
             verbose: whether to log.
             saved: whether to replace checkpoint and result file after every epoch.
             show_progress: whether to show a progress bar.
-            callbacks: called in order at the end of every epoch, after the files are replaced.
+            callbacks: called in order at the end of every epoch, after the files are replaced. Where
+                several workers train, the first calls them; those with an attribute
+                ``every_worker`` that is true are then called by all.
 
         Returns:
             The best validation score and result, as RecBole's ``Trainer.fit``.
@@ -246,7 +248,9 @@ class HardNegativeTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         evaluates = bool(valid_data) and self.eval_step > 0
-        end_of_epoch: list[Callback] = [self._write_files, self._warn, *callbacks]
+        every_worker = [each for each in callbacks if getattr(each, "every_worker", False)]
+        others = [each for each in callbacks if each not in every_worker]
+        end_of_epoch: list[Callback] = [self._write_files, self._warn, *others]
         for epoch in range(self.start_epoch, self.epochs):
             start = time.time()
             losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
@@ -261,6 +265,8 @@ class HardNegativeTrainer(Trainer):
                 if workers.first():
                     for action in end_of_epoch:
                         action(end)
+            for action in every_worker:
+                action(end)
             if stops:
                 if verbose:
                     best = f"Finished training, best eval result after {self._best_epoch + 1}"
@@ -340,7 +346,8 @@ class HardNegativeTrainer(Trainer):
         # the one time an epoch that the device is waited for
         totals, score_sums = [workers.mean(total) for total in totals], workers.mean(score_sums)
         sums = [total.item() for total in totals]
-        self._check_nan(torch.tensor(sum(sums)))
+        with workers.together():
+            self._check_nan(torch.tensor(sum(sums)))
         negative, positive = score_sums.tolist()
         self.hardness = negative / positive if positive else None
         entry = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from types import SimpleNamespace
+from typing import Any
 
 #: Read by Ray when it is imported or started. What a user has set stays.
 SETTINGS = {
@@ -49,6 +51,40 @@ with warnings.catch_warnings():
         from ray.air import RunConfig
         from ray.air.session import report
 
+
+def ray_train() -> SimpleNamespace:
+    """Ray Train, as the newer Ray names it."""
+    from ray.train.torch import TorchTrainer
+
+    if hasattr(ray.train, "report"):
+        from ray.train import (
+            Checkpoint,
+            CheckpointConfig,
+            FailureConfig,
+            RunConfig,
+            ScalingConfig,
+            get_checkpoint,
+            report,
+        )
+
+        trainer, quiet = {}, {}
+    else:
+        from ray.air import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.air.checkpoint import Checkpoint
+        from ray.air.session import get_checkpoint, report
+
+        # else the trainer itself takes a CPU
+        trainer, quiet = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
+
+    def scaling_config(num: int, use_gpu: bool, of_worker: dict[str, float]) -> Any:
+        return ScalingConfig(
+            num_workers=num, use_gpu=use_gpu, resources_per_worker=of_worker, **trainer
+        )
+
+    names = {**locals()}
+    return SimpleNamespace(**names, QUIET=quiet)
+
+
 # A trial that Ray's memory monitor kills is one whose process died. Tune does not know the error as
 # such, and would end the whole sweep for it.
 for module in (actor_manager, tune_controller):
@@ -60,6 +96,7 @@ __all__ = [
     "RunConfig",
     "Searcher",
     "ray",
+    "ray_train",
     "report",
     "tune",
 ]
