@@ -34,7 +34,8 @@ class Collector(RecBoleCollector):
     NormLLPAUC at each pair of ``llpauc_alphas`` and ``llpauc_betas``. For the top K items no
     matrix of users x items is made, and batches are joined once, at the end of the evaluation.
     Where several workers evaluate, each gathers its users of every batch, and they are joined in
-    the order that one would have them in, so that metrics see the same. Every value is the same as RecBole's.
+    the order that one would have them in, so that metrics see the same. Every value is the same as
+    RecBole's.
     """
 
     register: Register

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recbole_hns.batch import Batch, Encoded, Negatives, Scores
+from recbole_hns.batch import Batch, Encoded, Negatives, Scores, Selection
 from recbole_hns.data import NegativePool
 from recbole_hns.loss import Loss
 from recbole_hns.model import Losses, ModelAdapter

@@ -227,9 +227,9 @@ class HardNegativeTrainer(Trainer):
             verbose: whether to log.
             saved: whether to replace checkpoint and result file after every epoch.
             show_progress: whether to show a progress bar.
-            callbacks: called in order at the end of every epoch, after the files are replaced. Where
-                several workers train, the first calls them; those with an attribute
-                ``every_worker`` that is true are then called by all.
+            callbacks: called in order at the end of every epoch, after the files are replaced. Of
+                several workers, the first calls them; those with an attribute ``every_worker`` that
+                is true are then called by all.
 
         Returns:
             The best validation score and result, as RecBole's ``Trainer.fit``.

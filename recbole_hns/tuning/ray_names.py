@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from types import SimpleNamespace
-from typing import Any
 
 #: Read by Ray when it is imported or started. What a user has set stays.
 SETTINGS = {
@@ -53,36 +52,39 @@ with warnings.catch_warnings():
 
 
 def ray_train() -> SimpleNamespace:
-    """Ray Train, as the newer Ray names it."""
+    """Ray Train, as the newer Ray names it.
+
+    Returns:
+        Its names; ``scaling``, what a ``ScalingConfig`` has beside that of the workers, and
+        ``running``, what a ``RunConfig`` has.
+    """
     from ray.train.torch import TorchTrainer
 
-    if hasattr(ray.train, "report"):
-        from ray.train import (
-            Checkpoint,
-            CheckpointConfig,
-            FailureConfig,
-            RunConfig,
-            ScalingConfig,
-            get_checkpoint,
-            report,
-        )
+    if hasattr(tune, "RunConfig"):
+        from ray import train as configs
+        from ray.train import Checkpoint
+        from ray.train import get_checkpoint as checkpoint
+        from ray.train import report as tell
 
-        trainer, quiet = {}, {}
+        scaling, running = {}, {}
     else:
-        from ray.air import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.air import config as configs
         from ray.air.checkpoint import Checkpoint
-        from ray.air.session import get_checkpoint, report
+        from ray.air.session import get_checkpoint as checkpoint
+        from ray.air.session import report as tell
 
         # else the trainer itself takes a CPU
-        trainer, quiet = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
-
-    def scaling_config(num: int, use_gpu: bool, of_worker: dict[str, float]) -> Any:
-        return ScalingConfig(
-            num_workers=num, use_gpu=use_gpu, resources_per_worker=of_worker, **trainer
-        )
-
-    names = {**locals()}
-    return SimpleNamespace(**names, QUIET=quiet)
+        scaling, running = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
+    names = ("ScalingConfig", "RunConfig", "FailureConfig", "CheckpointConfig")
+    return SimpleNamespace(
+        TorchTrainer=TorchTrainer,
+        Checkpoint=Checkpoint,
+        get_checkpoint=checkpoint,
+        report=tell,
+        scaling=scaling,
+        running=running,
+        **{name: getattr(configs, name) for name in names},
+    )
 
 
 # A trial that Ray's memory monitor kills is one whose process died. Tune does not know the error as

@@ -94,15 +94,18 @@ def _train(
         trainer = train.TorchTrainer(
             train_worker,
             train_loop_config=settings,
-            scaling_config=train.scaling_config(
-                num_workers, bool(resources.gpus_per_trial), of_worker
+            scaling_config=train.ScalingConfig(
+                num_workers=num_workers,
+                use_gpu=bool(resources.gpus_per_trial),
+                resources_per_worker=of_worker,
+                **train.scaling,
             ),
             run_config=train.RunConfig(
                 name="ray-train",
                 storage_path=str(kept.absolute()),
                 failure_config=train.FailureConfig(max_failures=max_failures),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
-                **train.QUIET,
+                **train.running,
             ),
         )
         with _followed(mailbox):
