@@ -69,6 +69,9 @@ class Collector(RecBoleCollector):
         Raises:
             ValueError: if a partial AUC is to be computed and a score is NaN.
         """
+        self.data_struct.number += 1
+        if not len(interaction):  # all are other workers'
+            return
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         needed = any(self._needed.need(name) for name in OWN)
         if not needed or positive_u is None or positive_i is None:
@@ -140,36 +143,39 @@ class BatchedDataStruct(DataStruct):
 
     def __init__(self) -> None:
         super().__init__()
-        self._batches: dict[str, list[Tensor]] = {}
+        #: of the batch under way
+        self.number = 0
+        self._batches: dict[str, dict[int, Tensor]] = {}
 
     def update_tensor(self, name: str, value: Tensor) -> None:
         """Add the rows of one batch."""
-        self._batches.setdefault(name, []).append(value.detach())
+        self._batches.setdefault(name, {})[self.number] = value.detach()
 
     def joined(self) -> DataStruct:
         """What was set and all batches, each with all workers' rows; they are forgotten here."""
         struct = DataStruct()
         for name, value in self._data_dict.items():
             struct.set(name, value)
-        batches = self.forget()
+        own = self.forget()
         if workers.active():
-            cpu = {name: [value.cpu() for value in values] for name, values in batches.items()}
-            every = workers.of_all(cpu)
-            batches = {
-                name: [
-                    part
-                    for parts in zip(*(own[name] for own in every), strict=True)
-                    for part in parts
-                ]
-                for name in batches
+            own = {
+                name: {number: value.cpu() for number, value in values.items()}
+                for name, values in own.items()
             }
-        for name, values in batches.items():
-            struct.set(name, torch.cat(values).cpu())
+        every = workers.of_all(own)
+        for name in dict.fromkeys(name for batches in every for name in batches):
+            found = [
+                (number, rank, value)
+                for rank, batches in enumerate(every)
+                for number, value in batches.get(name, {}).items()
+            ]
+            found.sort(key=lambda each: each[:2])
+            struct.set(name, torch.cat([value for _, _, value in found]).cpu())
         return struct
 
-    def forget(self) -> dict[str, list[Tensor]]:
+    def forget(self) -> dict[str, dict[int, Tensor]]:
         """Start anew; returns the batches that there were."""
-        batches, self._batches = self._batches, {}
+        batches, self._batches, self.number = self._batches, {}, 0
         return batches
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from recbole.utils.logger import RemoveColorFilter
 
 from recbole_hns import quick_start
 from recbole_hns.errors import JobError, UserError
@@ -172,12 +173,14 @@ class ReportToRay:
         """Report, which all workers do."""
         metrics = {"epoch": end.epochs}
         file = Path(end.trainer.saved_model_file)
-        if not (workers.first() and file.exists()):
+        if not workers.of_first(file.exists()):
             train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(file, folder)
-            (Path(folder) / PLACE).write_text(str(file.absolute()), encoding="utf-8")
+            if workers.first():
+                shutil.copy(file, folder)
+                (Path(folder) / PLACE).write_text(str(file.absolute()), encoding="utf-8")
+            # Ray keeps all that workers report together, or the first's
             train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))
 
 
@@ -239,6 +242,7 @@ def _sent(mailbox: Any) -> Iterator[None]:
             mailbox.log.remote(self.format(record))
 
     sender = Sender()
+    sender.addFilter(RemoveColorFilter())
     sender.setFormatter(
         logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
     )
