@@ -80,7 +80,7 @@ class Batch(NamedTuple):
 
     def of_worker(self, rows: slice | Tensor) -> Batch:
         """The rows of one worker, by their index."""
-        fields = {name: field[rows] for name, field in self._of_rows().items()}
+        fields: dict[str, Any] = {name: field[rows] for name, field in self._of_rows().items()}
         return self._replace(**fields, whole=self, rows=rows)
 
     def drawn(self, draw: Callable[[Batch], Tensor], dim: int = 0) -> Tensor:
@@ -124,8 +124,9 @@ class Candidates(NamedTuple):
         num, rows = len(part.whole.user), part.rows
 
         def own(values: Tensor | None) -> Tensor | None:
-            shared = values is None or len(values) != num or values is part.shared
-            return values if shared else values[rows]
+            if values is None or len(values) != num or values is part.shared:
+                return values
+            return values[rows]
 
         excluded = self.excluded
         if excluded is not None:

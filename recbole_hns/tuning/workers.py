@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from logging import getLogger
 from pathlib import Path
@@ -85,7 +85,7 @@ def _train(
         "folder": os.getcwd(),
         "resources": resources,
     }
-    of_worker = {"CPU": resources.cpus_per_trial}
+    of_worker: dict[str, float] = {"CPU": resources.cpus_per_trial}
     if resources.gpus_per_trial:
         of_worker["GPU"] = resources.gpus_per_trial
     with tempfile.TemporaryDirectory(prefix="recbole-hns-") as folder:
@@ -148,7 +148,7 @@ def train_worker(settings: Mapping[str, Any]) -> None:
     arguments["config_dict"] = keys
     tables: list[str] = []
     arguments["report"] = tables.append
-    arguments["callbacks"] = [*_without_finish(arguments["callbacks"]), ReportToRay()]
+    arguments["callbacks"] = [*map(_Unfinished, arguments["callbacks"]), ReportToRay()]
     with _sent(mailbox), tempfile.TemporaryDirectory() as folder:
         checkpoint = train.get_checkpoint()
         if checkpoint is not None:
@@ -200,11 +200,14 @@ def _put_back(folder: Path) -> Path:
     return place
 
 
-def _without_finish(callbacks: Sequence[Callable[..., object]]) -> list[Callable[..., object]]:
-    # the driver finishes them
-    return [
-        callback.__call__ if hasattr(callback, "finish") else callback for callback in callbacks
-    ]
+class _Unfinished:
+    """A callback whose ``finish`` the driver calls."""
+
+    def __init__(self, callback: Callable[..., object]) -> None:
+        self._callback = callback
+
+    def __call__(self, end: EpochEnd) -> None:
+        self._callback(end)
 
 
 class Mailbox:

@@ -24,7 +24,7 @@ from recbole_hns.sampler import SAMPLERS
 BASE = {
     "epochs": 3,
     "eval_step": 3,
-    "train_batch_size": 146,
+    "train_batch_size": 292,
     "learning_rate": 0.05,
     "embedding_size": 8,
     "metric_decimal_place": 15,
