@@ -70,7 +70,7 @@ class Collector(RecBoleCollector):
             ValueError: if a partial AUC is to be computed and a score is NaN.
         """
         self.data_struct.number += 1
-        if not len(interaction):  # all are other workers'
+        if not scores_tensor.shape[0]:  # all are other workers'
             return
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         needed = any(self._needed.need(name) for name in OWN)
