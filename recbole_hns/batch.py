@@ -8,7 +8,7 @@ that this makes are what a loss learns from. Samplers and losses see a model onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -33,6 +33,9 @@ class Batch(NamedTuple):
         row: index of each row's query among those of the whole batch, ``[B]``, int64, where a query
             is made of a sequence; None where it is the user's.
         sequences: RecBole's interaction with the sequences of the whole batch, likewise.
+        whole: the part of which these rows are one worker's, where several train one model; None
+            where this is all of it.
+        rows: which of its rows these are, a slice or ``[B]``, int64; likewise.
     """
 
     user: Tensor
@@ -42,6 +45,8 @@ class Batch(NamedTuple):
     excluded_by: Tensor | None = None
     row: Tensor | None = None
     sequences: Any = None
+    whole: Any = None
+    rows: Any = None
 
     @property
     def owner(self) -> Tensor:
@@ -61,11 +66,7 @@ class Batch(NamedTuple):
             whole_users: have all rows of a user in one part, which may then have more rows.
         """
         sizes: int | list[int] = rows
-        fields = {
-            name: getattr(self, name)
-            for name in ("user", "pos_item", "excluded_by", "row")
-            if getattr(self, name) is not None
-        }
+        fields = self._of_rows()
         if whole_users:
             order = self.user.argsort(stable=True)
             fields = {name: field[order] for name, field in fields.items()}
@@ -76,6 +77,27 @@ class Batch(NamedTuple):
                 sizes[-1] += count
         for parts in zip(*(field.split(sizes) for field in fields.values()), strict=True):
             yield self._replace(**dict(zip(fields, parts, strict=True)))
+
+    def of_worker(self, rows: slice | Tensor) -> Batch:
+        """The rows of one worker, by their index."""
+        fields: dict[str, Any] = {name: field[rows] for name, field in self._of_rows().items()}
+        return self._replace(**fields, whole=self, rows=rows)
+
+    def drawn(self, draw: Callable[[Batch], Tensor], dim: int = 0) -> Tensor:
+        """Random numbers of each row, the same on however many workers.
+
+        Args:
+            draw: draws for the rows of a part.
+            dim: the dimension of the rows in what it returns.
+        """
+        if self.whole is None:
+            return draw(self)
+        return draw(self.whole)[(slice(None),) * dim + (self.rows,)]
+
+    def _of_rows(self) -> dict[str, Tensor]:
+        """The fields with a value for each row."""
+        names = ("user", "pos_item", "excluded_by", "row")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 class Candidates(NamedTuple):
@@ -96,6 +118,24 @@ class Candidates(NamedTuple):
     excluded: tuple[Tensor, Tensor] | None = None
     log_q: Tensor | None = None
     negative_num: Tensor | None = None
+
+    def of_worker(self, part: Batch) -> Candidates:
+        """Those of one worker's rows, from those of the whole part."""
+        num, rows = len(part.whole.user), part.rows
+
+        def own(values: Tensor | None) -> Tensor | None:
+            if values is None or len(values) != num or values is part.shared:
+                return values
+            return values[rows]
+
+        excluded = self.excluded
+        if excluded is not None:
+            row, column = excluded
+            place = row.new_full((num,), -1)
+            place[rows] = torch.arange(len(part.user), device=row.device)
+            kept = place[row] >= 0
+            excluded = place[row[kept]], column[kept]
+        return Candidates(own(self.items), excluded, own(self.log_q), own(self.negative_num))
 
 
 class Scores(NamedTuple):

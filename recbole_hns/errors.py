@@ -10,7 +10,12 @@ class UserError(ValueError):
     """A mistake of the user's: shown as one line without a traceback, exit status 2.
 
     The message names the key, the value given and what is allowed.
+
+    Attributes:
+        told: whether another process shows it, as one of several workers does for all.
     """
+
+    told = False
 
     def __init__(self, message: object) -> None:
         # RecBole's own messages can span lines; a user's mistake is reported in one.

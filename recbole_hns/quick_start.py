@@ -23,6 +23,7 @@ from recbole_hns.errors import UserError
 from recbole_hns.evaluation.user_metrics import UserEvaluator, write_user_metrics
 from recbole_hns.files import writable_directory
 from recbole_hns.loss.base import Loss
+from recbole_hns.ops import workers
 from recbole_hns.protocol import Protocol, protocol_note
 from recbole_hns.recommendation import (
     AXES,
@@ -46,6 +47,16 @@ if TYPE_CHECKING:
     from recbole_hns.data.dataset import Dataset
 
 
+#: The arguments of :func:`run` that say how several workers are started, and their defaults.
+LAUNCH: dict[str, Any] = {
+    "num_workers": 1,
+    "address": None,
+    "cpus_per_worker": 1,
+    "gpus_per_worker": 0.0,
+    "max_failures": 3,
+}
+
+
 def run(
     model: str | type | None = None,
     dataset: Any = None,
@@ -62,6 +73,11 @@ def run(
     item_column: str | None = None,
     rating_column: str | None = None,
     time_column: str | None = None,
+    num_workers: int = 1,
+    address: str | None = None,
+    cpus_per_worker: int = 1,
+    gpus_per_worker: float = 0.0,
+    max_failures: int = 3,
 ) -> RunResult:
     """Train and test a RecBole model with a sampler, as RecBole's ``run_recbole``.
 
@@ -87,6 +103,13 @@ def run(
         item_column: that of items, and ITEM_ID_FIELD, likewise.
         rating_column: that of ratings, and RATING_FIELD.
         time_column: that of times, and TIME_FIELD.
+        num_workers: processes that train it together, with the same figures as one; Ray Train
+            starts them.
+        address: ``HOST:PORT`` of the Ray cluster that they run on; None starts Ray on this machine.
+        cpus_per_worker: CPUs, and threads, of each.
+        gpus_per_worker: GPUs of each; 0 trains on the CPU.
+        max_failures: how often a worker that is lost is replaced, the run going on after the last
+            completed epoch.
 
     Returns:
         RecBole's dictionary, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``
@@ -94,7 +117,44 @@ def run(
 
     Raises:
         UserError: for a value that is not allowed, or data that cannot be used.
+        JobError: if a worker is lost, as often as ``max_failures`` says.
     """
+    arguments = dict(locals())
+    launch = {name: arguments.pop(name) for name in LAUNCH}
+    if launch["num_workers"] > 1:
+        if workers.active() or workers.of_torchrun():
+            allowed = "leave it out: this process is one of several workers already"
+            raise UserError.of("num_workers", num_workers, allowed)
+
+        # Ray takes seconds to import
+        from recbole_hns.tuning.workers import run_on_workers
+
+        return run_on_workers(arguments, **launch)
+    for name, value in launch.items():
+        if value != LAUNCH[name]:
+            raise UserError.of(name, value, "needs num_workers > 1, of which it says more")
+    with workers.group_of_torchrun():
+        return _run(**arguments)
+
+
+def _run(
+    model: Any,
+    dataset: Any,
+    sampler: Any,
+    config_file_list: Sequence[str | os.PathLike[str]] | None,
+    config_dict: Mapping[str, Any] | None,
+    saved: bool,
+    resume: str | os.PathLike[str] | None,
+    command_line: Mapping[str, str] | None,
+    loss: Any,
+    callbacks: Sequence[Callable[[EpochEnd], object]],
+    report: Callable[[str], object] | None,
+    user_column: str | None,
+    item_column: str | None,
+    rating_column: str | None,
+    time_column: str | None,
+) -> RunResult:
+    """:func:`run`, on the one worker that this process is."""
     columns = {
         "user_column": user_column,
         "item_column": item_column,
@@ -114,19 +174,21 @@ def run(
                 raise UserError.of(key, value, f"{allowed}the like do")
     named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
     given = given_keys(config_file_list, config_dict, command_line, **named)
-    if resume is None:
-        config = Config(model, dataset, sampler, config_file_list, config_dict, command_line, loss)
-    else:
-        config = _resumed_config(resume, given)
-    if config["user_metrics"] and not saved:
-        allowed = "must be False where nothing is saved: they go beside the result file"
-        raise UserError.of("user_metrics", True, allowed)
-    init_seed(config["seed"], config["reproducibility"])
-    if frame is None and resume is None:
-        check_dataset_folder(config)
-    if saved:
-        writable_directory("checkpoint_dir", config["checkpoint_dir"])
-    start_log(config)
+    with workers.together():
+        if resume is None:
+            lists = config_file_list, config_dict, command_line
+            config = Config(model, dataset, sampler, *lists, loss)
+        else:
+            config = _resumed_config(resume, given)
+        if config["user_metrics"] and not saved:
+            allowed = "must be False where nothing is saved: they go beside the result file"
+            raise UserError.of("user_metrics", True, allowed)
+        init_seed(config["seed"], config["reproducibility"])
+        if frame is None and resume is None and workers.first():
+            check_dataset_folder(config)
+        if saved:
+            writable_directory("checkpoint_dir", config["checkpoint_dir"])
+        start_log(config)
     logger = getLogger()
     note = protocol_note(config["protocol"], config["eval_step"] > 0)
     if note is not None:
@@ -136,12 +198,14 @@ def run(
         if resume is None or key.partition(".")[0] in given:
             logger.warning(f"{key} {reason}")
 
-    if frame is not None:
-        logger.info(frame.write(config.data_root))
-    data = create_dataset(config)
-    logger.info(data)
-    logger.info(f"split: {config['data_split']}")
-    loaders = data_preparation(config, data)
+    # what the first downloads or makes, the others find
+    with workers.together(only_first=True):
+        if frame is not None:
+            logger.info(frame.write(config.data_root))
+        data = create_dataset(config)
+        logger.info(data)
+        logger.info(f"split: {config['data_split']}")
+        loaders = data_preparation(config, data)
     return train_and_test(
         config, loaders, saved, resume, callbacks=callbacks, report=report, dataset=data
     )
@@ -178,7 +242,9 @@ def train_and_test(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = build_model(config, train_data._dataset)
     logger.info(network)
-    shows = _shows_progress(config)
+    shows = _shows_progress(config) and workers.first()
+    if not workers.first():
+        config["log_wandb"] = False
     with told_in_one_line(), wandb_run(config):
         trainer = HardNegativeTrainer(config, network)
         with closing(trainer.tensorboard):
@@ -203,9 +269,10 @@ def train_and_test(
                 test_result = trainer.evaluate(
                     test_data, load_best_model=saved, show_progress=shows
                 )
-                if by_user is not None:
-                    write_user_metrics(trainer.record.path, by_user, test_data, config)
-                trainer.write_test_result(test_result)
+                with workers.together():
+                    if by_user is not None and workers.first():
+                        write_user_metrics(trainer.record.path, by_user, test_data, config)
+                    trainer.write_test_result(test_result)
 
     if test_result is not None:
         logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
@@ -213,7 +280,7 @@ def train_and_test(
     table = result_table(best_valid_result, test_result, config["protocol"])
     if test_result is not None:
         table += f"\nsplit: {config['data_split']}"
-    if report is None:
+    if report is None or not workers.first():
         logger.info("\n" + table)
     else:
         # not on the terminal twice
@@ -251,7 +318,7 @@ def train_and_test(
     result = RunResult(
         values, checkpoint, record, trainer.record.epochs, best_epoch, trained, classes
     )
-    for callback in callbacks:
+    for callback in callbacks if workers.first() else ():
         if hasattr(callback, "finish"):
             callback.finish(result)
     return result

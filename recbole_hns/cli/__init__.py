@@ -121,7 +121,7 @@ def run_command(command: click.Command, arguments: list[str], program: str) -> i
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except UserError as error:
-        return tell(str(error))
+        return 2 if error.told else tell(str(error))
     except click.BadOptionUsage as error:
         key = str(error.option_name).removeprefix("--")
         return tell(f"--{key}: needs a value, --{key}=VALUE")

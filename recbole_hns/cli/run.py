@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from recbole_hns.cli.options import Command, Given, Options, option_help, options
 from recbole_hns.config import DEFAULTS
@@ -48,6 +48,24 @@ OPTIONS = options(
     resume=(
         str | None,
         Field(None, description="checkpoint of an interrupted run to go on with"),
+    ),
+)
+
+#: How one training runs on several processes.
+WORKERS = options(
+    num_workers=(
+        PositiveInt,
+        Field(1, description="processes that train together, on Ray, with the figures of one"),
+    ),
+    address=(
+        str | None,
+        Field(None, description="HOST:PORT of a Ray cluster to join; unset starts Ray here"),
+    ),
+    cpus_per_worker=(PositiveInt, Field(1, description="CPUs, and threads, of a worker")),
+    gpus_per_worker=(float, Field(0.0, ge=0, description="GPUs of a worker; 0 is the CPU")),
+    max_failures=(
+        NonNegativeInt,
+        Field(3, description="how often lost workers are replaced"),
     ),
 )
 
@@ -102,12 +120,13 @@ def run(given: Given) -> None:
     values = {key: value for key, value in given.values.items() if key in given.named}
     files = values.pop("config_files", "").split()
     if "resume" not in values:
-        check_early(files, {**keys, **values})
+        check_early(files, {**keys, **{k: v for k, v in values.items() if k not in WORKERS}})
 
     # PyTorch and RecBole take seconds to import
     from recbole_hns import quick_start
 
     named: Any = {key: values.get(key) for key in OPTIONS if key != "config_files"}
+    named.update({key: value for key, value in values.items() if key in WORKERS})
     quick_start.run(**named, config_file_list=files, command_line=keys, report=print)
 
 
@@ -194,7 +213,7 @@ COMMAND = Command(
     "[--model={model}] [--dataset={dataset}] [--sampler={sampler}] [--loss=bpr] "
     "[--KEY=VALUE ...]".format(**DEFAULTS),
     HELP,
-    {"What to train": OPTIONS},
+    {"What to train": OPTIONS, "On several processes": WORKERS},
     takes_keys=True,
     when_interrupted="--resume=CHECKPOINT goes on after the last completed epoch",
     more=more_help,

@@ -203,8 +203,8 @@ TABLE = (
         instead="follows from the data set's files, which convert --split makes, or from eval_args",
     ),
     Key("device", derived=True, instead="set use_gpu=False for the CPU, or gpu_id, instead"),
-    Key("single_spec", derived=True, instead="a run is one process; leave it out"),
-    Key("local_rank", derived=True, instead="a run is one process; leave it out"),
+    Key("single_spec", derived=True, instead="follows from num_workers; leave it out"),
+    Key("local_rank", derived=True, instead="follows from num_workers; leave it out"),
     Key("valid_metric_bigger", derived=True, names_runs=False),
 )
 

@@ -30,7 +30,10 @@ TRAINED = ("BPR", "LightGCN", "NGCF", "DGCF", "SGL", "NCL", "SpectralCF", "ConvN
 
 _FILES = 'YAML files are named by --config_files="A.yaml B.yaml" on the command line, and by '
 _FILES += "config_file_list in Python"
-_PROCESSES = "a run is one process; leave it out, or have tune and compare run several at a time"
+_PROCESSES = (
+    "is RecBole's; here run has --num_workers, --address=HOST:PORT, --cpus_per_worker and "
+    "--gpus_per_worker, and torchrun starts it too"
+)
 _TUNE = "is an option of RecBole's run_hyper.py; here recbole-hns tune --help lists the options"
 _RANGE = "set val_interval, such as {'rating': '[3,inf)'}, instead"
 _SPLIT = "set eval_args={'split': {'RS': [0.8, 0.1, 0.1]}}, or {'split': {'LS': 'valid_and_test'}}"

@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.evaluation.opauc import Ranks
 from recbole_hns.evaluation.top_items import TopItems
+from recbole_hns.ops import workers
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -32,7 +33,9 @@ class Collector(RecBoleCollector):
     ``opauc_betas``: ``[users, len(opauc_betas)]``, float64. ``rec.llpauc`` likewise holds
     NormLLPAUC at each pair of ``llpauc_alphas`` and ``llpauc_betas``. For the top K items no
     matrix of users x items is made, and batches are joined once, at the end of the evaluation.
-    Every value is the same as RecBole's.
+    Where several workers evaluate, each gathers its users of every batch, and they are joined in
+    the order that one would have them in, so that metrics see the same. Every value is the same as
+    RecBole's.
     """
 
     register: Register
@@ -42,6 +45,7 @@ class Collector(RecBoleCollector):
         self.data_struct = BatchedDataStruct()
         self.betas = checked_betas(config["opauc_betas"])
         self.pairs = checked_pairs(config["llpauc_alphas"], config["llpauc_betas"])
+        self._error: ValueError | None = None
         self._needed, self.register = self.register, _Rest(config)
         #: whether :class:`TopItems` will do in place of a score matrix
         self.of_top_items = not any(map(self._needed.need, OF_ALL_SCORES))
@@ -65,6 +69,9 @@ class Collector(RecBoleCollector):
         Raises:
             ValueError: if a partial AUC is to be computed and a score is NaN.
         """
+        self.data_struct.number += 1
+        if not scores_tensor.shape[0]:  # all are other workers'
+            return
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         needed = any(self._needed.need(name) for name in OWN)
         if not needed or positive_u is None or positive_i is None:
@@ -89,9 +96,13 @@ class Collector(RecBoleCollector):
         if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
                 ranks = Ranks.of(scores, user, item)
-            except ValueError:
-                self.data_struct.joined()  # nothing of this evaluation goes into another
-                raise
+            except ValueError as error:
+                if not workers.active():
+                    self.data_struct.forget()  # nothing of this evaluation goes into another
+                    raise
+                # the others are told when all are done
+                self._error = self._error or error
+                return
         if self._needed.need("rec.opauc"):
             self.data_struct.update_tensor("rec.opauc", ranks.norm_opauc(self.betas))
         if self._needed.need("rec.llpauc"):
@@ -100,6 +111,14 @@ class Collector(RecBoleCollector):
 
     def get_data_struct(self) -> DataStruct:
         """All that was gathered, on the CPU; the next evaluation starts without it."""
+        error, self._error = self._error, None
+        try:
+            with workers.together():
+                if error is not None:
+                    raise error
+        except ValueError:
+            self.data_struct.forget()
+            raise
         struct = self.data_struct.joined()
         for name in ("rec.opauc", "rec.llpauc"):
             if name not in struct:
@@ -124,21 +143,40 @@ class BatchedDataStruct(DataStruct):
 
     def __init__(self) -> None:
         super().__init__()
-        self._batches: dict[str, list[Tensor]] = {}
+        #: of the batch under way
+        self.number = 0
+        self._batches: dict[str, dict[int, Tensor]] = {}
 
     def update_tensor(self, name: str, value: Tensor) -> None:
         """Add the rows of one batch."""
-        self._batches.setdefault(name, []).append(value.detach())
+        self._batches.setdefault(name, {})[self.number] = value.detach()
 
     def joined(self) -> DataStruct:
-        """What was set and all batches, which are forgotten here."""
+        """What was set and all batches, each with all workers' rows; they are forgotten here."""
         struct = DataStruct()
         for name, value in self._data_dict.items():
             struct.set(name, value)
-        batches, self._batches = self._batches, {}
-        for name, values in batches.items():
-            struct.set(name, torch.cat(values).cpu())
+        own = self.forget()
+        if workers.active():
+            own = {
+                name: {number: value.cpu() for number, value in values.items()}
+                for name, values in own.items()
+            }
+        every = workers.of_all(own)
+        for name in dict.fromkeys(name for batches in every for name in batches):
+            found = [
+                (number, rank, value)
+                for rank, batches in enumerate(every)
+                for number, value in batches.get(name, {}).items()
+            ]
+            found.sort(key=lambda each: each[:2])
+            struct.set(name, torch.cat([value for _, _, value in found]).cpu())
         return struct
+
+    def forget(self) -> dict[str, dict[int, Tensor]]:
+        """Start anew; returns the batches that there were."""
+        batches, self._batches, self.number = self._batches, {}, 0
+        return batches
 
 
 class _Rest(Register):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_hns.batch import Batch, Candidates, Negatives, Scores
 from recbole_hns.model.base import Losses, ModelAdapter, NegativeRows, Read, as_they_are
-from recbole_hns.ops import devices, kernels, threads
+from recbole_hns.ops import devices, kernels, threads, workers
 from recbole_hns.ops.list_scores import list_scores
 from recbole_hns.ops.part_sums import PartSums
 from recbole_hns.ops.product_sums import ProductSums
@@ -178,7 +178,7 @@ class EncodedTables:
         total = torch.zeros_like(self._items[:, 0], requires_grad=False)
         if weight is None:
             # candidates that the rows share count once for each of them
-            rows = len(negatives.scores.pos) / len(items)
+            rows = len(negatives.scores.pos) / max(len(items), 1)
             each = torch.full_like(total[:1], rows / items.shape[1]).expand(items.numel())
         else:
             each = (weight.sum(dim=0) if len(items) == 1 else weight).reshape(-1)
@@ -255,6 +255,8 @@ class EmbeddingAdapter(ModelAdapter):
             assert isinstance(encoded, EncodedTables)
             items = negatives.items
             alike = negatives.weight is None and negatives.excluded is None
+            # of several workers, each has its own rows' negatives
+            alike = alike and not workers.active()
             if items is not None and items.shape[1] == 1 and alike:
                 neg_item = items[:, 0].expand(batch.size)
             else:
@@ -329,6 +331,12 @@ class LeafTables:
         assert negatives.items is not None  # all items have a dense gradient
         items = torch.cat([batch.pos_item, negatives.items.reshape(-1)])
         self.touched = batch.user, items
+        if workers.active():
+            users, items = (
+                workers.rows_of_all(ids, len(table))
+                for ids, table in zip(self.touched, self._tables, strict=True)
+            )
+            self.touched = users, items
 
     def touched_rows(self) -> dict[Tensor, Tensor]:
         """:attr:`touched` by table; nothing if it is unknown."""
@@ -348,6 +356,15 @@ def emb_loss_with(negatives: NegativeRows) -> Callable[..., Tensor]:
         module: EmbLoss, user_e: Tensor, pos_e: Tensor, neg_e: Tensor, **kwargs: bool
     ) -> Tensor:
         # EmbLoss divides by the length of its last argument, which has to stay the batch's
-        return type(module).forward(module, negatives(), user_e, pos_e, **kwargs)
+        return type(module).forward(module, _of_all_workers(negatives()), user_e, pos_e, **kwargs)
 
     return forward
+
+
+def _of_all_workers(rows: Tensor) -> Tensor:
+    """Rows with the norm that those of all workers have together; without workers, the same."""
+    if not workers.active():
+        return rows
+    square = workers.summed(rows.square().sum())
+    # the root's derivative at 0 is infinite
+    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt().view(1)

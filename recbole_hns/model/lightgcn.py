@@ -15,6 +15,7 @@ from recbole_hns.batch import Batch, Negatives
 from recbole_hns.model.base import Losses, NegativeRows, full_precision, replaced
 from recbole_hns.model.embeddings import EncodedLayers, EncodedTables, LeafTables
 from recbole_hns.model.propagated import PropagatedAdapter
+from recbole_hns.ops import workers
 from recbole_hns.ops.propagation import Adjacency, AllLayers, adjacencies, mean_of_layers
 from recbole_hns.ops.tables import Layers, Table, look_up
 
@@ -69,6 +70,7 @@ class LightGCNAdapter(PropagatedAdapter):
         """Whether only rows of the batch and its negatives have a gradient, and that is of use."""
         return (
             self.steps_by_rows
+            and not workers.active()
             and self.model.n_layers == 0
             and type(self.model).calculate_loss is LightGCN.calculate_loss
             and isinstance(encoded, EncodedTables)

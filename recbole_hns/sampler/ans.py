@@ -72,7 +72,7 @@ class ANS(LayeredSampler):
     ) -> LayeredLosses:
         """Draw, choose and compute the loss."""
         layers = encoded.layers
-        items = pool.draw(part.user, self.candidate_num)
+        items = part.drawn(lambda rows: pool.draw(rows.user, self.candidate_num))
         user_e = layers.users(part.user)
         positive = layers.items(part.pos_item.unsqueeze(1))  # [H, batch, 1, dim]
         raw = layers.items(items)  # [H, batch, N, dim]
@@ -84,7 +84,11 @@ class ANS(LayeredSampler):
         length = self.ans_c * torch.sigmoid(1 / x)
         with torch.no_grad():
             # p_e - n_e = (e_i - e_j) * (1 - g_j), where 1 - g_j > 0
-            direction = F.normalize(self.noise(raw), dim=3) * difference.sign()
+            layer_num, _, *shape = raw.shape
+            noise = part.drawn(
+                lambda rows: self.noise(raw.new_empty(layer_num, len(rows.user), *shape)), dim=1
+            )
+            direction = F.normalize(noise, dim=3) * difference.sign()
             gain = length * _scores(user_e, direction)
             index = (_scores(user_e, raw) + (1 + self.ans_eps) * gain).argmax(dim=2, keepdim=True)
         rows = index.unsqueeze(3).expand(-1, -1, -1, raw.shape[3])

@@ -43,6 +43,10 @@ class HardNegativeSampler(Component):
         can_share: whether its rows may share candidates; a sampler whose draws depend on the user
             cannot, and one with a :meth:`propose` of its own does not unless it says so.
         takes_all: whether :meth:`select` takes all candidates alike, whatever their scores.
+        divides: whether :meth:`select` looks at each row by itself, without a random number but by
+            :meth:`~recbole_hns.batch.Batch.drawn`. Where several workers train one model, each
+            selects for its own rows; without, for all, so that all have the same state. Default
+            yes.
         rows_per_pair: how many tensors of the size of all candidates' embeddings the sampler holds
             at a time, so that a batch can be learned from in parts that fit ``step_memory``.
     """
@@ -53,6 +57,7 @@ class HardNegativeSampler(Component):
     default_loss: ClassVar[str] = "bpr"
     can_share: ClassVar[bool] = True
     takes_all: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
     rows_per_pair: ClassVar[int] = 0
 
     candidate_num: CandidateNum = Field(

@@ -88,7 +88,7 @@ class DENS(LayeredSampler):
         """Draw, choose and compute the loss."""
         layers = encoded.layers
         user_e = layers.users(part.user)
-        items = pool.draw(part.user, self.candidate_num)
+        items = part.drawn(lambda rows: pool.draw(rows.user, self.candidate_num))
         with torch.no_grad():
             picked = self.pick(layers, user_e, part.pos_item, items)
         positive, negative = layers.pairs(part.pos_item, picked).unbind(dim=1)

@@ -64,7 +64,9 @@ class DNSMN(HardNegativeSampler):
         neg, excludes = scores.neg, candidates.excluded is not None
         if not excludes:
             columns = highest(neg, self.dns_m)
-            return Selection(_one_of(columns, self.dns_m) if self.dns_mode == "draw" else columns)
+            return Selection(
+                _one_of(columns, self.dns_m, part) if self.dns_mode == "draw" else columns
+            )
         if self.dns_mode == "mean" and not self._num_varies:
             # where fewer than M are negatives, the others among these M are excluded
             return Selection(highest(neg, self.dns_m))
@@ -77,13 +79,14 @@ class DNSMN(HardNegativeSampler):
         columns = highest(neg, m)
         m = m.unsqueeze(1)
         if self.dns_mode == "draw":
-            return Selection(_one_of(columns, m))
+            return Selection(_one_of(columns, m, part))
         inside = torch.arange(columns.shape[1], device=neg.device) < m
         return Selection(columns, weight=inside.to(neg.dtype) / m)
 
 
-def _one_of(columns: Tensor, m: int | Tensor) -> Tensor:
+def _one_of(columns: Tensor, m: int | Tensor, part: Batch) -> Tensor:
     """One of the first m columns of each row, at random."""
-    pick = (torch.rand(len(columns), 1, device=columns.device) * m).long()
+    uniform = part.drawn(lambda rows: torch.rand(len(rows.user), 1, device=columns.device))
+    pick = (uniform * m).long()
     # a product just below m may round up to it
     return columns.gather(1, pick.clamp(max=m - 1))

@@ -44,7 +44,9 @@ class MixGCF(LayeredSampler):
         layers, user = encoded.layers, part.user
         user_e = mean_over_layers(layers.users(user))
         with torch.no_grad():
-            items = None if self.candidate_num == "all" else pool.draw(user, self.candidate_num)
+            items, num = None, self.candidate_num
+            if num != "all":
+                items = part.drawn(lambda rows: pool.draw(rows.user, num))
             scores = layers.scores(user_e, items)
             if items is None:
                 scores = torch.stack([pool.exclude(user, layer) for layer in scores])
@@ -56,7 +58,10 @@ class MixGCF(LayeredSampler):
         # scores are linear, so that only layer 0, which an L2 term sees, has to be mixed
         pairs = layers.pairs(part.pos_item, picked)
         positive, negative = (pairs * user_e).sum(dim=3).unbind(dim=1)  # [H, batch]
-        weight = self.mixing_weights(positive)
+        layer_num = len(positive)
+        weight = part.drawn(
+            lambda rows: self.mixing_weights(positive.new_empty(layer_num, len(rows.user))), dim=1
+        )
         mixture = torch.lerp(pairs[0, 1], pairs[0, 0], weight[0].unsqueeze(1))
         pos = mean_over_layers(positive).unsqueeze(1)
         neg = mean_over_layers(negative.lerp(positive, weight)).unsqueeze(1)

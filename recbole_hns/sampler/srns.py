@@ -46,6 +46,7 @@ class SRNS(HardNegativeSampler):
 
     needs = "embeddings"
     can_share = False
+    divides = False
 
     candidate_num: Annotated[int, Field(gt=1, le=10**6)] = Field(
         72, description="S1 + S2, candidates scored for a positive"

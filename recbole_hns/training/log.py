@@ -17,6 +17,7 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
 from recbole_hns.config.description import in_full, in_short
 from recbole_hns.files import cannot_be_written, writable_directory
+from recbole_hns.ops import workers
 
 if TYPE_CHECKING:
     from recbole_hns.config import Config
@@ -28,7 +29,7 @@ _handlers: list[Handler] = []
 def start_log(config: Config, to_file: bool = True) -> None:
     """Log as RecBole does, with a file for this run, also where the process had a run before.
 
-    The config comes first, in short, and in full in the file.
+    The config comes first, in short, and in full in the file. Of several workers, the first logs.
 
     Args:
         config: says the level, and where files are: RecBole's logger has them where the process
@@ -43,7 +44,7 @@ def start_log(config: Config, to_file: bool = True) -> None:
         root.removeHandler(handler)
         with suppress(OSError):  # what is left of a log that could not be written
             handler.close()
-    level = (config["state"] or "info").upper()
+    level = (config["state"] or "info").upper() if workers.first() else "CRITICAL"
     stream: Handler = StreamHandler()
     layout, time = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
     if sys.stderr.isatty():
@@ -52,7 +53,7 @@ def start_log(config: Config, to_file: bool = True) -> None:
     else:
         stream.setFormatter(logging.Formatter(layout, time))
         stream.addFilter(RemoveColorFilter())
-    _handlers[:] = [stream, *([_file_handler(config)] if to_file else [])]
+    _handlers[:] = [stream, *([_file_handler(config)] if to_file and workers.first() else [])]
     for handler in _handlers:
         handler.setLevel(level)
         root.addHandler(handler)

@@ -15,13 +15,33 @@ from recbole.utils import get_local_time
 from torch.utils.tensorboard import SummaryWriter
 
 from recbole_hns.files import cannot_be_written
+from recbole_hns.ops import workers
+
+
+class _Nothing(SummaryWriter):
+    """A writer that writes nothing."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing."""
+
+    def add_hparams(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def writer_beside(logger: logging.Logger) -> SummaryWriter:
     """As RecBole's ``get_tensorboard``, in ``log_tensorboard`` beside the ``log`` of a run.
 
-    RecBole has both where the process was started; its own runs still do.
+    RecBole has both where the process was started; its own runs still do. Of several workers, the
+    first writes.
     """
+    if not workers.first():
+        return _Nothing()
     for handler in reversed(logger.handlers):
         if isinstance(handler, logging.FileHandler):
             file = Path(handler.baseFilename)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial, reduce
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from recbole_hns.data import NegativePool
 from recbole_hns.data.dataset import check_tokens
 from recbole_hns.errors import UserError
 from recbole_hns.evaluation import Collector
+from recbole_hns.evaluation.own_users import own_pairs, own_users
 from recbole_hns.evaluation.top_items import Ranking
 from recbole_hns.files import plain
 from recbole_hns.loss import Loss
@@ -33,7 +35,7 @@ from recbole_hns.model import ModelAdapter, make_adapter, predict_by_cosine
 from recbole_hns.model.embeddings import EmbeddingAdapter
 from recbole_hns.model.predicted import PREDICT_PAIRS
 from recbole_hns.model.sequential import SequentialAdapter
-from recbole_hns.ops import devices
+from recbole_hns.ops import devices, workers
 from recbole_hns.ops.allocator import keep_freed_memory
 from recbole_hns.ops.lazy_adam import LazyAdam
 from recbole_hns.ops.optimizer import load_optimizer
@@ -144,7 +146,7 @@ class HardNegativeTrainer(Trainer):
             self.test_batch_size = min(self.test_batch_size, PREDICT_PAIRS)
         # runs that start in the same second must not share their files
         name = f"{config['model']}-{self.sampler.name}-{get_local_time()}-{secrets.token_hex(3)}"
-        self._name_files(Path(self.checkpoint_dir) / f"{name}.pth")
+        self._name_files(Path(self.checkpoint_dir) / f"{workers.of_first(name)}.pth")
         self.hardness: float | None = None
         self._saved, self._keeps_checkpoint = False, True
         self._best: dict[str, Any] | None = None
@@ -173,8 +175,11 @@ class HardNegativeTrainer(Trainer):
         if learner in OPTIMIZERS:
             modules = self.model.modules()
             tables = [m.weight for m in modules if isinstance(m, torch.nn.Embedding)]
-            if learner == "adam" and not all(map(_is_ours, (self.sampler, self.loss))):
-                tables = []  # theirs may look at a table by themselves
+            theirs = not all(map(_is_ours, (self.sampler, self.loss)))
+            if learner == "adam" and (theirs or workers.active()):
+                # theirs may look at a table by themselves; and a row that workers read at different
+                # times would have other last digits at each
+                tables = []
             # the adapter is made later
             optimizer = OPTIMIZERS[learner](
                 groups, self.learning_rate, tables, lambda: self.adapter.touched_rows()
@@ -222,14 +227,16 @@ class HardNegativeTrainer(Trainer):
             verbose: whether to log.
             saved: whether to replace checkpoint and result file after every epoch.
             show_progress: whether to show a progress bar.
-            callbacks: called in order at the end of every epoch, after the files are replaced.
+            callbacks: called in order at the end of every epoch, after the files are replaced. Of
+                several workers, the first calls them; those with an attribute ``every_worker`` that
+                is true are then called by all.
 
         Returns:
             The best validation score and result, as RecBole's ``Trainer.fit``.
         """
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._saved, self._train_data = saved, train_data
+        self._saved, self._train_data = saved and workers.first(), train_data
         file = self.saved_model_file
         self._tokens = check_tokens(train_data._dataset, self._tokens, "resume", file)
         self.pool = self._pool_of(train_data)
@@ -241,7 +248,9 @@ class HardNegativeTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         evaluates = bool(valid_data) and self.eval_step > 0
-        end_of_epoch: list[Callback] = [self._write_files, self._warn, *callbacks]
+        every_worker = [each for each in callbacks if getattr(each, "every_worker", False)]
+        others = [each for each in callbacks if each not in every_worker]
+        end_of_epoch: list[Callback] = [self._write_files, self._warn, *others]
         for epoch in range(self.start_epoch, self.epochs):
             start = time.time()
             losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
@@ -252,7 +261,11 @@ class HardNegativeTrainer(Trainer):
             elif (epoch + 1) % self.eval_step == 0:
                 score, stops = self._validate(epoch, valid_data, verbose, show_progress)
             end = EpochEnd(self, epoch + 1, self.record.epochs[-1], score)
-            for action in end_of_epoch:
+            with workers.together():
+                if workers.first():
+                    for action in end_of_epoch:
+                        action(end)
+            for action in every_worker:
                 action(end)
             if stops:
                 if verbose:
@@ -287,6 +300,7 @@ class HardNegativeTrainer(Trainer):
     ) -> float | tuple[float, ...]:
         """Train one epoch; returns the losses summed over its batches, as RecBole's."""
         start = time.perf_counter()
+        self._agree_on_draws()
         self._start_epoch(epoch_idx)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         batches = tqdm(
@@ -314,6 +328,7 @@ class HardNegativeTrainer(Trainer):
                 else:
                     parts = (losses,)
                 scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
+                workers.average(self._parameters(), self.adapter.touched_rows())
                 if self.clip_grad_norm:
                     scaler.unscale_(self.optimizer)
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -329,8 +344,10 @@ class HardNegativeTrainer(Trainer):
                     batches.set_postfix_str(set_color(f"GPU RAM: {usage}", "yellow"))
 
         # the one time an epoch that the device is waited for
+        totals, score_sums = [workers.mean(total) for total in totals], workers.mean(score_sums)
         sums = [total.item() for total in totals]
-        self._check_nan(torch.tensor(sum(sums)))
+        with workers.together():
+            self._check_nan(torch.tensor(sum(sums)))
         negative, positive = score_sums.tolist()
         self.hardness = negative / positive if positive else None
         entry = {
@@ -343,6 +360,20 @@ class HardNegativeTrainer(Trainer):
         if self.hardness is not None:
             self.tensorboard.add_scalar("Hardness/Train", self.hardness, epoch_idx)
         return tuple(sums) if isinstance(losses, tuple) else sums[0]
+
+    def _parameters(self) -> Iterator[Tensor]:
+        """All that is learned."""
+        return chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+
+    def _agree_on_draws(self) -> None:
+        """Have all workers draw as the first, whose callbacks may have drawn, would alone."""
+        if workers.number() > 1:
+            state = {**random_state(), "cuda": []}
+            device = self.device.type == "cuda" and torch.cuda.get_rng_state(self.device)
+            state, device = workers.of_first((state, device))
+            set_random_state(state)
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(device, self.device)
 
     def _start_epoch(self, epoch: int) -> None:
         # from the epoch alone, so that a resumed run has it too
@@ -472,7 +503,9 @@ class HardNegativeTrainer(Trainer):
         """Evaluate, as RecBole's; without a checkpoint, with the best parameters in memory."""
         if load_best_model and model_file:
             check_archive(model_file, "model_file")
-        if load_best_model and not model_file and not self._keeps_checkpoint and self._best:
+        # what the first worker wrote may be on another machine
+        in_memory = workers.active() or not self._keeps_checkpoint
+        if load_best_model and not model_file and in_memory and self._best:
             self.model.load_state_dict(self._best["state_dict"])
             other = _copied(self._best["other_parameter"], self.device)
             self.model.load_other_parameter(other)
@@ -487,11 +520,21 @@ class HardNegativeTrainer(Trainer):
         """As RecBole's, with the first K items in place of all scores where these will do."""
         if not self._ranking_known:
             self._ranking, self._ranking_known = self._make_ranking(), True
-        interaction, history, *positives = batched_data
+        interaction, history, *positives = batched_data = own_users(batched_data)
+        if not len(interaction):
+            return interaction, torch.zeros(0, self.tot_item_num, device=self.device), *positives
         if self._ranking is None or history is None:
             return super()._full_sort_batch_eval(batched_data)
         user = interaction[self.config["USER_ID_FIELD"]]
         return interaction, self._ranking.top(user, *history), *positives
+
+    def _neg_sample_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As RecBole's."""
+        interaction, row, *positives = batched_data = own_pairs(batched_data)
+        if not len(interaction):
+            shape = (0,) if row is None else (0, self.tot_item_num)
+            return interaction, torch.zeros(shape, device=self.device), *positives
+        return super()._neg_sample_batch_eval(batched_data)
 
     def _make_ranking(self) -> Ranking | None:
         """What ranks by the model's tables as they are now; None where all scores are needed."""

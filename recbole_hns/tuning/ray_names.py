@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from types import SimpleNamespace
 
 #: Read by Ray when it is imported or started. What a user has set stays.
 SETTINGS = {
@@ -49,6 +50,43 @@ with warnings.catch_warnings():
         from ray.air import RunConfig
         from ray.air.session import report
 
+
+def ray_train() -> SimpleNamespace:
+    """Ray Train, as the newer Ray names it.
+
+    Returns:
+        Its names; ``scaling``, what a ``ScalingConfig`` has beside that of the workers, and
+        ``running``, what a ``RunConfig`` has.
+    """
+    from ray.train.torch import TorchTrainer
+
+    if hasattr(tune, "RunConfig"):
+        from ray import train as configs
+        from ray.train import Checkpoint
+        from ray.train import get_checkpoint as checkpoint
+        from ray.train import report as tell
+
+        scaling, running = {}, {}
+    else:
+        from ray.air import config as configs
+        from ray.air.checkpoint import Checkpoint
+        from ray.air.session import get_checkpoint as checkpoint
+        from ray.air.session import report as tell
+
+        # else the trainer itself takes a CPU
+        scaling, running = {"trainer_resources": {"CPU": 0}}, {"verbose": 0}
+    names = ("ScalingConfig", "RunConfig", "FailureConfig", "CheckpointConfig")
+    return SimpleNamespace(
+        TorchTrainer=TorchTrainer,
+        Checkpoint=Checkpoint,
+        get_checkpoint=checkpoint,
+        report=tell,
+        scaling=scaling,
+        running=running,
+        **{name: getattr(configs, name) for name in names},
+    )
+
+
 # A trial that Ray's memory monitor kills is one whose process died. Tune does not know the error as
 # such, and would end the whole sweep for it.
 for module in (actor_manager, tune_controller):
@@ -60,6 +98,7 @@ __all__ = [
     "RunConfig",
     "Searcher",
     "ray",
+    "ray_train",
     "report",
     "tune",
 ]

@@ -1,0 +1,171 @@
+"""One training on several workers: the same figures as one process has."""
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from recbole.utils import init_seed
+
+import recbole_hns.quick_start
+from recbole_hns.config import Config
+from recbole_hns.data import create_dataset, data_preparation
+from recbole_hns.errors import UserError
+from recbole_hns.loss import LOSSES
+from recbole_hns.ops import workers
+from recbole_hns.sampler import SAMPLERS
+
+# the last of the batches has one row, which leaves none to most workers
+BASE = {
+    "epochs": 3,
+    "eval_step": 3,
+    "train_batch_size": 292,
+    "learning_rate": 0.05,
+    "embedding_size": 8,
+    "metric_decimal_place": 15,
+    "valid_metric": "NDCG@10",
+    "show_progress": False,
+    "state": "ERROR",
+    "use_gpu": False,
+}
+RANKING = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC", "ItemCoverage"]
+RANKING += ["AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage", "OPAUC", "LLPAUC"]
+OURS = [name for name, cls in SAMPLERS.items() if cls.__module__.startswith("recbole_hns.")]
+LAYERED = ["mixgcf", "dens", "ans"]
+
+
+def cases():
+    """Configs by name."""
+    found = {f"BPR {name}": {"sampler": name} for name in OURS}
+    for name in OURS:
+        found[f"LightGCN {name}"] = {"sampler": name, "model": "LightGCN", "reg_weight": 0.01}
+    for name, cls in LOSSES.items():
+        if cls.__module__.startswith("recbole_hns."):
+            found[f"loss {name}"] = {"sampler": "all", "loss": name}
+    soft = {"sampler": "all", "loss": "softmax", "model": "LightGCN", "reg_weight": 0.01}
+    parts = {"model": "LightGCN", "candidate_num": "all", "step_memory": 1, "reg_weight": 0.01}
+    found |= {
+        "shared": {**soft, "candidate_sharing": "batch"},
+        "in a batch": {**soft, "candidate_distribution": "in_batch"},
+        "sums of the catalogue": {**soft, "model": "BPR", "candidate_num": "all"},
+        "whole users": {**soft, "loss": "bsl", "bsl_pooled": True},
+        "one drawn": {"sampler": "dns_mn", "dns_mode": "draw"},
+        "pools": {"sampler": "kernel", "kernel_refresh": "epoch"},
+        "cosine": {"sampler": "dns", "similarity": "cosine", "model": "LightGCN"},
+        "rows of Adam": {"sampler": "rns", "learner": "sparse_adam", "train_batch_size": 9},
+        "rows of Adagrad": {"sampler": "rns", "learner": "rowwise_adagrad", "train_batch_size": 9},
+        "clipped": {"sampler": "rns", "clip_grad_norm": {"max_norm": 1e-3}},
+        "full": {"sampler": "rns", "metrics": RANKING},
+        "uniform": {"sampler": "rns", "metrics": RANKING, "eval_args": {"mode": "uni20"}},
+        "popular": {"sampler": "rns", "metrics": RANKING, "eval_args": {"mode": "pop20"}},
+        "small batches": {"sampler": "rns", "metrics": RANKING, "eval_batch_size": 120},
+        "parts": {**parts, "sampler": "dns"},
+        "whole users in parts": {**parts, "sampler": "all", "loss": "bsl", "bsl_pooled": True},
+        "NGCF": {"sampler": "dns", "model": "NGCF", "node_dropout": 0.1, "message_dropout": 0.1},
+    }
+    return found
+
+
+def results(folder):
+    """Losses, hardness and test metrics of each case."""
+    logging.disable(logging.WARNING)
+    found = {}
+    build = recbole_hns.quick_start.build_model
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+
+    def in_double(*arguments):
+        model = build(*arguments)
+        for name in ("norm_adj_matrix", "eye_matrix"):
+            if hasattr(model, name):
+                setattr(model, name, getattr(model, name).double())
+        return model
+
+    recbole_hns.quick_start.build_model = in_double
+    try:
+        for name, case in cases().items():
+            keys = {**BASE, "data_path": str(folder), "checkpoint_dir": str(folder), **case}
+            model, sampler = keys.pop("model", "BPR"), keys.pop("sampler")
+            config = Config(model, "small", sampler, None, keys, loss=keys.pop("loss", None))
+            init_seed(config["seed"], True)
+            loaders = data_preparation(config, create_dataset(config))
+            result = recbole_hns.quick_start.train_and_test(config, loaders, saved=False)
+            figures = [(each["train_loss"], each["hardness"] or 0.0) for each in result.epochs]
+            found[name] = np.array([*sum(figures, ()), *result["test_result"].values()])
+    finally:
+        torch.set_default_dtype(default)
+        recbole_hns.quick_start.build_model = build
+        logging.disable(logging.NOTSET)
+    return found
+
+
+def work(rank, num, port, folder):
+    """What each worker does."""
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=num)
+    found = results(folder)
+    every = workers.of_all(found)
+    for other in every:
+        assert all(np.array_equal(found[name], other[name], equal_nan=True) for name in found)
+    one_line()
+    if rank == 0:
+        torch.save(found, Path(folder) / f"{num}.pt")
+    dist.destroy_process_group()
+
+
+def one_line():
+    """An error of one is raised by all, and told by one."""
+    last = workers.rank() == workers.number() - 1
+    for only_first, fails in ((False, last), (True, last), (True, workers.first())):
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            fail_together(only_first, fails)
+        assert caught.value.told == (not workers.first())
+
+
+def fail_together(only_first, fails):
+    with workers.together(only_first):
+        if fails:
+            raise UserError("cannot be read")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory with a data set of 61 users, which no number of workers here divides."""
+    folder = tmp_path_factory.mktemp("parallel")
+    (folder / "small").mkdir()
+    generator, lines = np.random.default_rng(0), ["user_id:token\titem_id:token"]
+    chance = (1 + np.arange(50)) ** -0.5
+    for user in range(61):
+        items = generator.choice(50, 12, replace=False, p=chance / chance.sum())
+        lines += [f"u{user}\ti{item}" for item in items]
+    (folder / "small" / "small.inter").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """The results of one process."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield results(folder)
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_workers_have_the_figures_of_one_process(folder, alone, num):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, (num, port, str(folder)), nprocs=num)
+    found = torch.load(folder / f"{num}.pt", weights_only=False)
+    for name, figures in alone.items():
+        np.testing.assert_allclose(found[name], figures, rtol=1e-9, atol=1e-9, err_msg=name)
