@@ -190,6 +190,14 @@ class Config(RecBoleConfig):
         ]
         return final
 
+    def _set_default_parameters(self) -> None:
+        # RecBole refuses what its loaders of sequences cannot do, and ours can
+        repeatable = self.final_config_dict["repeatable"]
+        if adapter_class(self.model_class).sequential:
+            self.final_config_dict["repeatable"] = True
+        super()._set_default_parameters()
+        self.final_config_dict["repeatable"] = repeatable
+
     def _init_device(self) -> None:
         super()._init_device()
         # RecBole has the key, and looks at gpu_id alone

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recbole_hns.data.eval_sampler import EvalSampler
 from recbole_hns.data.interactions import UsedItems, rows
+from recbole_hns.data.sequences import Sequences
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -102,7 +103,9 @@ class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
     """RecBole's loader of sequences with the item that follows each, for full ranking.
 
     A batch holds ``eval_batch_size`` sequences, as in RecBole; unless the user sets that, no more
-    than have :data:`MATRIX_BUDGET` scores, and no more than :data:`SEQUENCES`.
+    than have :data:`MATRIX_BUDGET` scores, and no more than :data:`SEQUENCES`. With
+    ``repeatable: False``, which RecBole does not have for sequences, what comes before the item
+    that follows is history, of files with lists as far as these go.
     """
 
     @property
@@ -116,6 +119,23 @@ class SequenceEvalDataLoader(RecBoleFullSortEvalDataLoader):
             most = max(MATRIX_BUDGET // self._dataset.item_num, 1)
             self.step = min(self.config["eval_batch_size"], most, SEQUENCES)
             self.set_batch_size(self.step)
+
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[Interaction, tuple[Tensor, Tensor] | None, Tensor, Tensor]:
+        """The sequences at ``index``, with row and item of their history and of what follows."""
+        interaction, history, row, item = super().collate_fn(index)
+        if not self.config["repeatable"]:
+            feat = self._dataset.inter_feat
+            if isinstance(feat, Sequences):
+                known = feat.all_before(self.iid_field, torch.as_tensor(np.asarray(index)))
+            else:
+                lists = interaction[f"{self.iid_field}{self.config['LIST_SUFFIX']}"]
+                known = lists.nonzero(as_tuple=True)[0], lists[lists > 0]
+            # what follows may have come before
+            other = known[1] != item[known[0]]
+            history = known[0][other], known[1][other]
+        return interaction, history, row, item
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader):

@@ -154,6 +154,25 @@ class Sequences(Interaction):
         member[:-1] |= first[:-1] & self.member[1:] & ~first[1:]
         return Sequences(self.interaction, member)
 
+    def all_before(self, name: str, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What comes before the targets of some rows, however long it is.
+
+        Args:
+            name: of a column of the table.
+            index: of the rows, ``[B]``, int64.
+
+        Returns:
+            For every interaction of the user before each target, the index of its row in
+            ``index``, int64, and its value in the column.
+        """
+        table, target = self.interaction.table, self.interaction.target[index]
+        user = table.columns[table.user]
+        first = torch.searchsorted(user, user[target])
+        count = target - first
+        row = torch.repeat_interleave(torch.arange(len(target)), count)
+        start = torch.cumsum(count, 0) - count
+        return row, table.columns[name][torch.arange(len(row)) + (first - start)[row]]
+
     def every(self, name: str) -> Tensor:
         """A column of the interactions that belong to the part, rows or not, ordered as the table.
 

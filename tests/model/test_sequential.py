@@ -291,6 +291,39 @@ def test_lists_of_cosines(visits):
     assert again.equals(lists)
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_whether_what_a_user_knows_is_ranked(again, visits):
+    """Against ranks counted one by one from the file; users come back to some items."""
+    keys = {**visits, "MAX_ITEM_LIST_LENGTH": 3, "metrics": ["Hit", "MRR"], "topk": [1, 5]}
+    keys.update(embedding_size=8, repeatable=again, metric_decimal_place=9, valid_metric="MRR@5")
+    _, train, valid, trainer = prepared(model="STAMP", **keys)
+    trainer.eval_collector.data_collect(train)
+    found = trainer.evaluate(valid, load_best_model=False)
+
+    lines = Path("dataset/visits/visits.inter").read_text().splitlines()[1:]
+    visited = {}
+    for user, item, _ in (line.split("\t") for line in lines):
+        visited.setdefault(user, []).append(item)
+    dataset, model = valid._dataset, trainer.model
+    hits, reciprocal = {1: 0, 5: 0}, {1: 0.0, 5: 0.0}
+    with torch.no_grad():
+        for index in range(len(dataset)):
+            interaction = dataset[torch.tensor([index])]
+            items = visited[dataset.id2token("user_id", interaction["user_id"].item())]
+            scores = model.full_sort_predict(interaction).view(-1).tolist()
+            (wanted,) = dataset.token2id("item_id", [items[-2]])
+            left = set(range(1, dataset.item_num))
+            if not again:
+                left -= set(dataset.token2id("item_id", items[:-2])) - {wanted}
+            rank = 1 + sum(scores[item] > scores[wanted] for item in left)
+            for k in hits:
+                hits[k] += rank <= k
+                reciprocal[k] += (rank <= k) / rank
+    for k in hits:
+        assert found[f"hit@{k}"] == pytest.approx(hits[k] / len(visited))
+        assert found[f"mrr@{k}"] == pytest.approx(reciprocal[k] / len(visited))
+
+
 REFUSED = {
     "DIN": {"model": "DIN"},
     "S3Rec": {"model": "S3Rec"},
