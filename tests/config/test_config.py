@@ -173,7 +173,7 @@ MISTAKES = {
     "pointwise": ("--model=NeuMF", ["model=NeuMF: must be a general recommender", "LightGCN"]),
     "auto-encoder": ("--model=MultiVAE", ["model=MultiVAE: must be"]),
     "item-based": ("--model=ItemKNN", ["model=ItemKNN: must be"]),
-    "sequential": ("--model=SASRec", ["model=SASRec: must be"]),
+    "sequential": ("--model=DIN", ["model=DIN: must be"]),
     "knowledge": ("--model=CKE", ["model=CKE: must be"]),
     "M > N": ("--sampler=dns_mn --candidate_num=5 --dns_m=6", ["dns_m=6", "<= candidate_num=5"]),
     "N = 0": (
