@@ -210,7 +210,9 @@ class Progress:
             self.table.add(numbered, file)
             if suggested.status in again:
                 suggested.status, suggested.seconds = "waiting", None
-            if suggested.status != "waiting":
+            if suggested.status == "cut" and not file.is_file():  # before its first evaluation
+                self.table.put(numbered, {}, None)
+            elif suggested.status != "waiting":
                 run = read_run(file)
                 check_same(file, run.config, as_json(job.recorded(point)))
                 finished = suggested.status == "finished"

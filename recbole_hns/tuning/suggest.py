@@ -135,6 +135,8 @@ def train_suggested(
     if number not in ended:
         train_into(file, point, job, data)
         return
+    if not file.is_file():  # the budget cut it before its first evaluation
+        return
     run = read_run(file)
     for evaluation in _evaluations(run):
         report(evaluation)

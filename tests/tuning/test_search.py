@@ -19,8 +19,8 @@ from recbole_hns.tuning import search as search_module
 from recbole_hns.tuning.budget import seconds_of
 from recbole_hns.tuning.importance import importances
 from recbole_hns.tuning.joint import Facts, JointSpace, recipes
-from recbole_hns.tuning.search import Progress, SearchRecord
-from recbole_hns.tuning.suggest import Asha, Suggester
+from recbole_hns.tuning.search import Progress, SearchRecord, Suggested
+from recbole_hns.tuning.suggest import Asha, Suggester, train_suggested
 from recbole_hns.tuning.table import TrialTable
 
 FACTS = Facts(30, 40, 200)
@@ -211,6 +211,17 @@ def test_what_the_budget_cut_is_tried_again_if_there_is_more(tmp_path, monkeypat
     assert progress(tmp_path, read)._left == 0
     read.budget = 100.0
     assert progress(tmp_path, read)._left == 39.0
+
+
+def test_what_the_budget_cut_before_its_first_evaluation_is_left_so(tmp_path):
+    """It has no result file; a search that is resumed without more time does not look for it."""
+    space = JointSpace("LightGCN", {}, FACTS)
+    cut = Suggested(params=recipes(space)[0], status="cut", seconds=60.0)
+    record = SearchRecord(keys={}, budget=60.0, trials=None, facts={}, suggested=[cut])
+    now = progress(tmp_path, record)
+    now.take_over(space, None)
+    assert now.table.statuses == ["stopped"]
+    train_suggested({"trial": 0}, None, {}, tmp_path / "trials", {0})
 
 
 def test_optuna_and_asha_learn_what_was_known_before():
