@@ -108,7 +108,7 @@ INSTEAD = {
             "n_layers": "num_layers layers n_layer",
             "stopping_step": "patience early_stop early_stopping",
             "gpu_id": "gpu gpus cuda cuda_id",
-            "worker": "workers num_workers",
+            "worker": "workers",
             "candidate_num": "n_negs num_neg num_negs neg_num num_negatives n_negatives "
             "neg_sample_num candidates",
             "loss_tau": "tau temperature temp",

@@ -254,7 +254,8 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
         said = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
-        if said["similarity"] not in space.families:
+        # matrix factorisation is LightGCN without layers; others are other models' recipes
+        if said["model"] not in ("BPR", MODEL) or said["similarity"] not in space.families:
             continue
         recipe = _Recipe(said)
         try:

@@ -266,7 +266,11 @@ def _followed(mailbox: Any) -> Iterator[None]:
     def follow() -> None:
         while True:
             last = done.is_set()
-            for line in ray.get(mailbox.lines.remote()):
+            try:
+                lines = ray.get(mailbox.lines.remote())
+            except ray.exceptions.RayActorError:  # Ray was shut down
+                return
+            for line in lines:
                 print(line, file=sys.stderr, flush=True)
             if last:
                 return
