@@ -103,7 +103,10 @@ SAMPLERS = {
     "all candidates, weighted": ("softmax", "softmax_v", "ssm", "pris", "adasir", "kernel"),
     "made harder, or generated": ("mixgcf", "dens", "ans", "irgan"),
 }
-LOSSES = {"": ("bpr", "hinge", "softmax", "psl", "bsl", "sl_at_k", "talos", "llpauc", "advinfonce")}
+LOSSES = {
+    "": ("bpr", "hinge", "softmax", "psl", "bsl", "sl_at_k", "talos", "llpauc", "advinfonce"),
+    "made for sequential models": ("gbce", "sce"),
+}
 
 HELP = """\
 Train a RecBole model with a sampler and a loss, and test it. The result is on stdout, the log on

@@ -16,6 +16,7 @@ from recbole_hns.sampler.layered import (
     LayeredLosses,
     LayeredSampler,
     mean_over_layers,
+    of_rows,
 )
 from recbole_hns.sampler.registry import register_sampler
 
@@ -84,10 +85,7 @@ class ANS(LayeredSampler):
         length = self.ans_c * torch.sigmoid(1 / x)
         with torch.no_grad():
             # p_e - n_e = (e_i - e_j) * (1 - g_j), where 1 - g_j > 0
-            layer_num, _, *shape = raw.shape
-            noise = part.drawn(
-                lambda rows: self.noise(raw.new_empty(layer_num, len(rows.user), *shape)), dim=1
-            )
+            noise = part.drawn(lambda rows: self.noise(of_rows(raw, len(rows.user))), dim=1)
             direction = F.normalize(noise, dim=3) * difference.sign()
             gain = length * _scores(user_e, direction)
             index = (_scores(user_e, raw) + (1 + self.ans_eps) * gain).argmax(dim=2, keepdim=True)

@@ -29,6 +29,15 @@ class EncodedLayers(Protocol):
     def layers(self) -> Layers: ...
 
 
+def of_rows(values: Tensor, num: int) -> Tensor:
+    """What random numbers for ``num`` rows are drawn like: ``values``, ``[H, B, ...]``, if B is it.
+
+    Of other numbers of rows it has the shape and type alone.
+    """
+    layer_num, rows, *shape = values.shape
+    return values if rows == num else values.new_empty(layer_num, num, *shape)
+
+
 class LayeredLosses(NamedTuple):
     """What a part of a batch is learned from.
 

@@ -14,6 +14,7 @@ from recbole_hns.sampler.layered import (
     LayeredLosses,
     LayeredSampler,
     mean_over_layers,
+    of_rows,
 )
 from recbole_hns.sampler.registry import register_sampler
 
@@ -58,9 +59,8 @@ class MixGCF(LayeredSampler):
         # scores are linear, so that only layer 0, which an L2 term sees, has to be mixed
         pairs = layers.pairs(part.pos_item, picked)
         positive, negative = (pairs * user_e).sum(dim=3).unbind(dim=1)  # [H, batch]
-        layer_num = len(positive)
         weight = part.drawn(
-            lambda rows: self.mixing_weights(positive.new_empty(layer_num, len(rows.user))), dim=1
+            lambda rows: self.mixing_weights(of_rows(positive, len(rows.user))), dim=1
         )
         mixture = torch.lerp(pairs[0, 1], pairs[0, 0], weight[0].unsqueeze(1))
         pos = mean_over_layers(positive).unsqueeze(1)

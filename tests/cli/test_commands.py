@@ -195,7 +195,8 @@ def test_the_result_is_on_stdout_and_the_log_on_stderr(toy, capfd):
     result = json.loads(path.read_text())
     lines = out.splitlines()
     assert lines[0].split() == ["metric", "valid", "test"]
-    assert [line.split()[0] for line in lines[2:]] == list(result["test_result"])
+    assert [line.split()[0] for line in lines[2:-1]] == list(result["test_result"])
+    assert lines[-1].startswith("split: ")
     assert lines[0] not in err
     assert "result file: saved/" in err
     (log,) = Path("saved/log/BPR").glob("*.log")

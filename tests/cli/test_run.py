@@ -183,7 +183,7 @@ def test_a_run_is_resumed_from_another_directory(toy, tmp_path, monkeypatch):
 def test_a_resumed_run_needs_its_data(toy, tmp_path):
     run(config_dict={**QUIET, **toy, "epochs": 1})
     with (tmp_path / "dataset/toy/toy.inter").open("a") as file:
-        file.write("new\tnew\nnew\ti3\nnew\ti4\n")
+        file.write("new\tnew\t1\nnew\ti3\t2\nnew\ti4\t3\n")
     with pytest.raises(UserError, match="must be a checkpoint of a run on the same data set"):
         run(resume=only("saved/*.pth"))
 

@@ -48,12 +48,13 @@ def test_every_loss_with_hyperparameters_comes_with_a_space():
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - WITHOUT_SPACE))
 @pytest.mark.parametrize("similarity", ["inner", "cosine"])
 def test_spaces_of_losses_are_possible_throughout(name, similarity):
-    content = default_space("rns", name)
+    sampler = "all" if LOSSES[name].picks_itself else "rns"
+    content = default_space(sampler, name)
     assert content == read_space(properties_path(f"tune/loss/{name}.yaml")).content
     assert set(content) <= set(LOSSES[name].hyperparameters)
     sizes = [len(values) for values in content.values()]
     assert np.prod(sizes) <= 40
-    found = points(content, "rns", given={"loss": name, "similarity": similarity})
+    found = points(content, sampler, given={"loss": name, "similarity": similarity})
     assert len(found) == np.prod(sizes)
 
 
