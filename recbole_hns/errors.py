@@ -13,9 +13,11 @@ class UserError(ValueError):
 
     Attributes:
         told: whether another process shows it, as one of several workers does for all.
+        of_all: whether all of several workers raise it; else the others may wait for this one.
     """
 
     told = False
+    of_all = False
 
     def __init__(self, message: object) -> None:
         # RecBole's own messages can span lines; a user's mistake is reported in one.

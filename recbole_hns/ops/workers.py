@@ -39,7 +39,12 @@ def group_of_torchrun() -> Iterator[None]:
     """
     ours = not active() and of_torchrun()
     if ours:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        gpus = torch.cuda.is_available()
+        if gpus:
+            # before RecBole hides all but gpu_id, which comes too late to have an effect
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+            torch.cuda.init()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     try:
         yield
     except RuntimeError as error:
@@ -223,5 +228,5 @@ def _raise(texts: list[str | None]) -> None:
     for text in texts:
         if text is not None:
             error = UserError(text)
-            error.told = not first()
+            error.told, error.of_all = not first(), True
             raise error

@@ -120,7 +120,8 @@ def _train(
         raise UserError(text)
     if result is None:
         # the whole traceback may be the message
-        reason = str(failed).strip().rpartition("\n")[2]
+        cause = getattr(failed, "__cause__", None) or failed
+        reason = str(cause).strip().rpartition("\n")[2]
         lost = f"workers were lost more often than max_failures={max_failures}: {reason}"
         raise JobError(f"{lost}; --resume=CHECKPOINT goes on after the last completed epoch")
     result, table = result
@@ -159,7 +160,9 @@ def train_worker(settings: Mapping[str, Any]) -> None:
         except UserError as error:
             if not error.told:
                 ray.get(mailbox.end.remote(None, str(error)))
-            return
+            if error.of_all:
+                return
+            raise  # the others may wait for this one; Ray ends them, and no new ones train
         if workers.first():
             ray.get(mailbox.end.remote((result, tables[0]), None))
 
