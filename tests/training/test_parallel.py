@@ -156,7 +156,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_workers_have_the_figures_of_one_process(folder):
+def test_workers_have_the_figures_of_one_process(folder, monkeypatch, pytestconfig):
+    # where the processes find this module
+    monkeypatch.syspath_prepend(pytestconfig.rootpath)
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
