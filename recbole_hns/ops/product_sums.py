@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hns.ops import devices, kernels
+from recbole_hns.ops import devices, kernels, threads
 
 #: Exponentials of numbers up to this, and down to minus this, are far from the ends of float32.
 BOUND = 40.0
@@ -139,7 +139,11 @@ class _CatalogueLogSumExp(torch.autograd.Function):
 class _Exponentials:
     """exp(s) of the products of queries and items, 0 for what is excluded, block by block.
 
+    Rows are divided among threads: each multiplies, sums and multiplies again what its own cache
+    holds, without waiting for the others in between.
+
     Attributes:
+        parts: into which the rows are divided.
         highest: what was subtracted from each row's products, ``[B]``.
         left_out: sum of what is excluded in each row, ``[B]``, after a pass over the blocks.
     """
@@ -152,14 +156,18 @@ class _Exponentials:
         # cosines over most temperatures: no need to look for the highest of each row; another
         # device would be waited for
         self._bounded = devices.on_cpu(query) and _longest(query) * _longest(item_e) <= BOUND
+        # some four products take as long as to read a row of a table
+        num = threads.parts(len(query) * len(item_e) // 4) if devices.on_cpu(query) else 1
+        self.parts = min(num, len(query))
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Rows, and their exponentials, in memory that the next ones will take."""
-        size = max(1, devices.pairs_at_once(self.query) // len(self.item_e))
-        memory = self.query.new_empty(min(size, len(self.query)), len(self.item_e))
-        self.left_out.zero_()
-        for start in range(0, len(self.query), size):
-            rows = slice(start, start + size)
+    def blocks(self, part: int) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of a part, and their exponentials, in memory that the next ones will take."""
+        size = max(1, devices.pairs_at_once(self.query) // self.parts // len(self.item_e))
+        first, end = (len(self.query) * each // self.parts for each in (part, part + 1))
+        memory = self.query.new_empty(min(size, end - first), len(self.item_e))
+        self.left_out[first:end] = 0
+        for start in range(first, end, size):
+            rows = slice(start, min(start + size, end))
             query = self.query[rows]
             products = torch.mm(query, self.item_e.t(), out=memory[: len(query)])
             if self._excluded is not None:
@@ -193,14 +201,19 @@ class _LogSumExp(torch.autograd.Function):
     ) -> Tensor:
         total = query.new_empty(len(query))
         query_grad = torch.empty_like(query)
-        item_grad = item_e.new_zeros(item_e.shape[::-1]) if linear else None
-        for rows, terms in products.blocks():
-            torch.sum(terms, 1, out=total[rows])
-            torch.mm(terms, item_e, out=query_grad[rows])
-            if item_grad is not None:
-                item_grad.addmm_((query[rows] / total[rows].unsqueeze(1)).t(), terms)
+        item_grads = item_e.new_zeros(products.parts if linear else 0, *item_e.shape[::-1])
+
+        def work(part: int) -> None:
+            for rows, terms in products.blocks(part):
+                torch.sum(terms, 1, out=total[rows])
+                torch.mm(terms, item_e, out=query_grad[rows])
+                if linear:
+                    item_grads[part].addmm_((query[rows] / total[rows].unsqueeze(1)).t(), terms)
+
+        threads.run(work, products.parts)
         query_grad /= total.unsqueeze(1)
-        ctx.products, ctx.tau, ctx.item_grad = products, tau, item_grad
+        ctx.products, ctx.tau = products, tau
+        ctx.item_grad = item_grads.sum(dim=0) if linear else None
         ctx.save_for_backward(query, total, query_grad)
         return products.highest + total.log()
 
@@ -212,7 +225,11 @@ class _LogSumExp(torch.autograd.Function):
         if item_grad is not None and (factor == factor[0]).all():
             return query_grad, (item_grad * factor[0]).t(), None, None, None
         weighted = query * (factor / total).unsqueeze(1)
-        item_grad = query.new_zeros(ctx.products.item_e.shape[::-1])
-        for rows, terms in ctx.products.blocks():
-            item_grad.addmm_(weighted[rows].t(), terms)
-        return query_grad, item_grad.t(), None, None, None
+        item_grads = query.new_zeros(ctx.products.parts, *ctx.products.item_e.shape[::-1])
+
+        def work(part: int) -> None:
+            for rows, terms in ctx.products.blocks(part):
+                item_grads[part].addmm_(weighted[rows].t(), terms)
+
+        threads.run(work, ctx.products.parts)
+        return query_grad, item_grads.sum(dim=0).t(), None, None, None

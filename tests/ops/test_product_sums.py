@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from recbole_hns.ops import devices
+from recbole_hns.ops import devices, threads
 from recbole_hns.ops.product_sums import CatalogueSums, ProductSums
 
 #: Row and column of what is in no sum; rows in no order, one of them with all but one.
@@ -49,7 +49,16 @@ def literal(query, item_e, tau, left_out):
     return torch.stack(logs), torch.stack(sums)
 
 
-@pytest.mark.usefixtures("_blocks")
+@pytest.fixture(params=[1, 2, 3], ids=lambda number: f"{number} threads")
+def _threads(request, monkeypatch):
+    monkeypatch.setattr(threads, "FEW_ROWS", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_blocks", "_threads")
 @pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize("alike", [True, False], ids=["one factor", "a factor a row"])
 @pytest.mark.parametrize("some", [True, False], ids=["some excluded", "none excluded"])
