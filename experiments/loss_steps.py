@@ -48,7 +48,7 @@ OPTIONS = options(
 )
 
 HELP = """\
-Train SASRec (2 layers, 64 numbers an item, sequences of 50) for a few steps on synthetic
+Train SASRec (2 layers, 64 numbers an item, sequences of 10) for a few steps on synthetic
 interactions, with RecBole's cross-entropy and with the losses here, each in a process of its own,
 by one thread. Prints a table of Markdown: processor seconds of a step, the median of three, those
 of its optimiser alone, dense Adam in all of them, and the most memory over what model and data
@@ -98,6 +98,7 @@ def measured(folder: str, name: str, batch: int) -> dict[str, str]:
         "checkpoint_dir": folder,
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "train_batch_size": batch,
+        "MAX_ITEM_LIST_LENGTH": PER_USER,
         "show_progress": False,
         "state": "ERROR",
         "use_gpu": False,
@@ -105,7 +106,8 @@ def measured(folder: str, name: str, batch: int) -> dict[str, str]:
     keys |= PROGRAMS[name]
     sampler, loss = keys.pop("sampler"), keys.pop("loss", None)
     config = Config("SASRec", "steps", sampler, None, keys, loss=loss)
-    config["loss_type"] = "CE"  # of RecBole's model, which has no effect on ours
+    if name.startswith("RecBole"):
+        config["loss_type"] = "CE"  # which is refused beside a sampler
     training = Training(Entry(name, config, None, None), create_dataset(config))
     training.now = time.process_time
     optimiser = Timed(training.trainer.optimizer)
