@@ -227,3 +227,30 @@ class SequentialAdapter(ModelAdapter):
     def rows_by_weight(self, encoded: Any, item_weight: Any) -> NegativeRows:
         """Nothing, which is not asked for: no sequential model has an L2 term of negatives."""
         return lambda: item_weight
+
+
+class QueriesAdapter(SequentialAdapter):
+    """Models of which queries and items are all, their loss having no further terms."""
+
+    causal: ClassVar[tuple[type, ...]] = ()
+
+    def batch_queries(self, batch: Batch) -> Tensor:
+        """The query of each row, ``[B, dim]``."""
+        return self.queries(batch.sequences)
+
+    @contextmanager
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
+        """Make the queries of a batch, then the items: both may draw a dropout."""
+        assert batch is not None
+        yield self._encoded(self.batch_queries(batch), self.item_table())
+
+    def total(
+        self,
+        encoded: Any,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
+    ) -> Losses:
+        """The loss as it is."""
+        return loss
