@@ -180,9 +180,8 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
             allowed = "needs interactions with times for this; the files have lists"
             raise UserError.of("dataset", self.dataset_name, allowed)
         columns, table = feat.interaction, feat.interaction.table
-        of_user = table.columns[self.uid_field].contiguous()
-        end = torch.searchsorted(of_user, users, right=True)
-        length = (end - torch.searchsorted(of_user, users)).clamp(max=table.most)
+        end = table.first(users + 1)
+        length = (end - table.first(users)).clamp(max=table.most)
         found = {
             name: table.ending_at(column, end, length)
             for name, (column, shift) in columns.names.items()
