@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from recbole_hns import quick_start
+from recbole_hns.config import given_keys
 from recbole_hns.errors import JobError, UserError
 from recbole_hns.files import replace_file
 from recbole_hns.ops import workers
@@ -93,7 +94,8 @@ def _train(
         of_worker["GPU"] = resources.gpus_per_trial
     with tempfile.TemporaryDirectory(prefix="recbole-hns-") as folder:
         # another machine sees the directory of the checkpoints, if anything of this one's
-        keys = {**(arguments["config_dict"] or {}), **(arguments["command_line"] or {})}
+        lists = (arguments[name] for name in ("config_file_list", "config_dict", "command_line"))
+        keys = given_keys(*lists)
         kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder)
         trainer = train.TorchTrainer(
             train_worker,
@@ -148,8 +150,10 @@ def train_worker(settings: Mapping[str, Any]) -> None:
     # Ray has set which GPUs are the worker's; RecBole would set the variable to its gpu_id
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpus_per_trial else ""
     arguments = dict(settings["arguments"])
-    keys = {**(arguments["config_dict"] or {}), "use_gpu": bool(gpus), "gpu_id": gpus}
-    arguments["config_dict"] = keys
+    keys = {"use_gpu": bool(gpus), "gpu_id": gpus}
+    arguments["config_dict"] = {**(arguments["config_dict"] or {}), **keys}
+    line = arguments["command_line"] or {}
+    arguments["command_line"] = {key: line[key] for key in line if key not in keys}
     tables: list[str] = []
     arguments["report"] = tables.append
     arguments["callbacks"] = [*map(_Unfinished, arguments["callbacks"]), ReportToRay()]
