@@ -124,6 +124,8 @@ TABLE = (
         ],
     ),
     Key("NEG_PREFIX", str),
+    Key("LIST_SUFFIX", Text),
+    Key("MAX_ITEM_LIST_LENGTH", PositiveInt),
     Key("load_col", dict[Text, Names | Literal["*"]] | None),
     Key("unload_col", dict[Text, Names]),
     Key("unused_col", dict[Text, Names]),

@@ -153,7 +153,7 @@ def model_keys(model: type) -> frozenset[str]:
     """
     from recbole.model.abstract_recommender import AbstractRecommender
 
-    known = set(_properties(model.__name__))
+    known = set(properties_keys(model.__name__))
     for cls in model.__mro__:
         if not issubclass(cls, AbstractRecommender):
             continue
@@ -162,14 +162,14 @@ def model_keys(model: type) -> frozenset[str]:
         except (OSError, TypeError):  # a class that was made in no file
             continue
         known.update(_read_in(source))
-        known.update(_properties(cls.__name__) if is_recboles(cls) else ())
+        known.update(properties_keys(cls.__name__) if is_recboles(cls) else ())
     return frozenset(known)
 
 
 @functools.cache
 def model_keys_of_any() -> frozenset[str]:
     """The keys that the models trained here have in their properties files."""
-    return frozenset(key for name in TRAINED for key in _properties(name))
+    return frozenset(key for name in TRAINED for key in properties_keys(name))
 
 
 def is_recboles(model: type) -> bool:
@@ -246,7 +246,7 @@ def check_early(
     if model not in TRAINED:
         return
     ours = sorted(listed("sampler").keys | listed("loss").keys)
-    known = {*ours, *recbole_keys(), *_properties(model)}
+    known = {*ours, *recbole_keys(), *properties_keys(model)}
     folder = recbole_folder() / "model"
     for path in ("abstract_recommender.py", f"general_recommender/{model.lower()}.py"):
         known |= _read_in((folder / path).read_text(encoding="utf-8"))
@@ -286,6 +286,7 @@ def _read_in(source: str) -> set[str]:
 
 
 @functools.cache
-def _properties(model: str) -> frozenset[str]:
+def properties_keys(model: str) -> tuple[str, ...]:
+    """The keys in RecBole's properties file of a model, in their order."""
     path = recbole_folder() / "properties" / "model" / f"{model}.yaml"
-    return frozenset(read_yaml(path) if path.is_file() else ())
+    return tuple(read_yaml(path) if path.is_file() else ())

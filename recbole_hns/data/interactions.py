@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from recbole_hns.data.sequences import Sequences
+from recbole_hns.data.sequences import Sequences, ranges
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -123,8 +122,5 @@ def rows(offset: Tensor, item: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
         For every entry of these rows, the index of its row in ``user``, int64, and its ``item``.
     """
     start = offset[user]
-    count = offset[user + 1] - start
-    row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
-    first = torch.cumsum(count, 0) - count
-    entry = torch.arange(len(row), device=user.device) + (start - first)[row]
+    row, entry = ranges(start, offset[user + 1] - start)
     return row, item[entry]

@@ -37,6 +37,9 @@ ROWS = 2**20
 #: Bytes of the checksum at the end of a cache.
 CHECKSUM = 4
 
+#: What a cache that was not written here may raise.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
+
 Columns = dict[str, Any]
 
 
@@ -80,7 +83,7 @@ class ReadCache:
                 return self._read(file, types)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (*DAMAGED, pa.ArrowException) as error:
             getLogger().info(f"{self.path} is not used: {error}")
             return None
 

@@ -47,6 +47,21 @@ def targets_field(item_list_field: str) -> str:
     return f"target_{item_list_field}"
 
 
+def ranges(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """``count`` whole numbers from each ``start`` on, one range after the other.
+
+    Args:
+        start: ``[n]``, int64.
+        count: likewise.
+
+    Returns:
+        For every number, the index of its range, int64, and the number itself.
+    """
+    row = torch.arange(len(count), device=count.device).repeat_interleave(count)
+    place = torch.arange(len(row), device=row.device)
+    return row, place + (start - (count.cumsum(0) - count))[row]
+
+
 class Table(NamedTuple):
     """The interactions of all parts, ordered by user, those of one by time.
 
@@ -62,6 +77,10 @@ class Table(NamedTuple):
     user: str
     length: str
     most: int
+
+    def first(self, user: Tensor) -> Tensor:
+        """Where the interactions of each user begin, or would, ``[n]``, int64."""
+        return torch.searchsorted(self.columns[self.user], user)
 
     def before(self, column: str, target: Tensor, shift: int = 0) -> Tensor:
         """The values of a column before each target, the oldest first, then zeros.
@@ -166,12 +185,9 @@ class Sequences(Interaction):
             ``index``, int64, and its value in the column.
         """
         table, target = self.interaction.table, self.interaction.target[index]
-        user = table.columns[table.user]
-        first = torch.searchsorted(user, user[target])
-        count = target - first
-        row = torch.repeat_interleave(torch.arange(len(target)), count)
-        start = torch.cumsum(count, 0) - count
-        return row, table.columns[name][torch.arange(len(row)) + (first - start)[row]]
+        first = table.first(table.columns[table.user][target])
+        row, entry = ranges(first, target - first)
+        return row, table.columns[name][entry]
 
     def every(self, name: str) -> Tensor:
         """A column of the interactions that belong to the part, rows or not, ordered as the table.

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hns.data.dataset import AS_READ, Dataset
+from recbole_hns.data.interactions import stable_order
 from recbole_hns.data.sequences import Names, Sequences, Table, targets_field
 from recbole_hns.errors import UserError
 
@@ -93,6 +94,9 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
         names.update({getattr(self, f"{field}_list_field"): (field, 0) for field in lists})
         place = torch.from_numpy(_places(columns[self.uid_field].numpy()))
         target = place.nonzero().squeeze(1)
+        if self.time_field == AS_READ:
+            # the order of all interactions is not that of the rows
+            self._order = torch.from_numpy(stable_order(columns[AS_READ][target].numpy()))
         columns[self.item_list_length_field] = place.clamp_(max=self.max_item_list_len)
         table = Table(columns, self.uid_field, self.item_list_length_field, self.max_item_list_len)
         self.inter_feat = Sequences.of(table, names, target)
@@ -138,11 +142,6 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
             part.inter_feat = part.inter_feat.with_firsts()
         return parts
 
-    def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
-        """As RecBole's, as the order of all interactions is not that of the rows."""
-        self.__dict__.pop("_order", None)
-        RecBoleDataset.sort(self, by, ascending)
-
     def _ready_parts(self) -> list[Dataset]:
         self._change_feat_format()
         self._drop_unused_col()
@@ -180,9 +179,8 @@ class SequentialDataset(Dataset, RecBoleSequentialDataset):
             allowed = "needs interactions with times for this; the files have lists"
             raise UserError.of("dataset", self.dataset_name, allowed)
         columns, table = feat.interaction, feat.interaction.table
-        of_user = table.columns[self.uid_field].contiguous()
-        end = torch.searchsorted(of_user, users, right=True)
-        length = (end - torch.searchsorted(of_user, users)).clamp(max=table.most)
+        end = table.first(users + 1)
+        length = (end - table.first(users)).clamp(max=table.most)
         found = {
             name: table.ending_at(column, end, length)
             for name, (column, shift) in columns.names.items()

@@ -10,6 +10,7 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator import DataStruct, Register
 from torch import Tensor
 
+from recbole_hns.errors import UserError
 from recbole_hns.evaluation.metrics import checked_betas, checked_pairs
 from recbole_hns.evaluation.opauc import Ranks
 from recbole_hns.evaluation.top_items import TopItems
@@ -45,7 +46,7 @@ class Collector(RecBoleCollector):
         self.data_struct = BatchedDataStruct()
         self.betas = checked_betas(config["opauc_betas"])
         self.pairs = checked_pairs(config["llpauc_alphas"], config["llpauc_betas"])
-        self._error: ValueError | None = None
+        self._error: UserError | None = None
         self._needed, self.register = self.register, _Rest(config)
         #: whether :class:`TopItems` will do in place of a score matrix
         self.of_top_items = not any(map(self._needed.need, OF_ALL_SCORES))
@@ -67,7 +68,7 @@ class Collector(RecBoleCollector):
             positive_i: column of each positive, ``[positives]``, int64; None likewise.
 
         Raises:
-            ValueError: if a partial AUC is to be computed and a score is NaN.
+            UserError: if a partial AUC is to be computed and a score is NaN.
         """
         self.data_struct.number += 1
         if not scores_tensor.shape[0]:  # all are other workers'
@@ -96,7 +97,7 @@ class Collector(RecBoleCollector):
         if self._needed.need("rec.opauc") or self._needed.need("rec.llpauc"):
             try:
                 ranks = Ranks.of(scores, user, item)
-            except ValueError as error:
+            except UserError as error:
                 if not workers.active():
                     self.data_struct.forget()  # nothing of this evaluation goes into another
                     raise
@@ -116,7 +117,7 @@ class Collector(RecBoleCollector):
             with workers.together():
                 if error is not None:
                     raise error
-        except ValueError:
+        except UserError:
             self.data_struct.forget()
             raise
         struct = self.data_struct.joined()

@@ -68,7 +68,7 @@ def norm_llpauc(
         ``[users, len(alphas)]``, float64; NaN for a user without positive or without negative.
 
     Raises:
-        ValueError: if a score is NaN.
+        UserError: if a score is NaN.
     """
     return Ranks.of(scores, user, item).norm_llpauc(alphas, betas)
 

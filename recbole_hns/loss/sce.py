@@ -64,7 +64,8 @@ class SCE(Loss):
         # the highest of each row's; 0, which no loss is below, of those without a bucket
         zeros = losses.new_zeros(len(query))
         highest = zeros.scatter_reduce(0, row.view(-1), losses.view(-1), "amax")
-        covered = torch.zeros_like(zeros).index_fill_(0, row.view(-1), 1.0).sum()
+        # a batch may have no rows, and no loss
+        covered = torch.zeros_like(zeros).index_fill_(0, row.view(-1), 1.0).sum().clamp(min=1)
         means = neg.detach().masked_fill(excluded, 0).sum(dim=2) / (~excluded).sum(dim=2).clamp(
             min=1
         )

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import BERT4Rec
 from torch import Tensor
 
-from recbole_hns.batch import Batch, Negatives
-from recbole_hns.model.base import Losses, NegativeRows
-from recbole_hns.model.sequential import SequentialAdapter
+from recbole_hns.batch import Batch
+from recbole_hns.model.sequential import QueriesAdapter
 
 
-class BERT4RecAdapter(SequentialAdapter):
+class BERT4RecAdapter(QueriesAdapter):
     """BERT4Rec: a row is a masked position, its positive what was there.
 
     Items have a bias, which a query multiplies by 1. As in RecBole, a mask at the first position is
@@ -24,7 +21,6 @@ class BERT4RecAdapter(SequentialAdapter):
     """
 
     models: ClassVar[tuple[type, ...]] = (BERT4Rec,)
-    causal: ClassVar[tuple[type, ...]] = ()
     cosines: ClassVar[bool] = False  # its items have a bias
 
     def item_table(self) -> Tensor:
@@ -47,24 +43,10 @@ class BERT4RecAdapter(SequentialAdapter):
         sequence = model.reconstruct_test_data(interaction[model.ITEM_SEQ], length)
         return _with_one(model.gather_indexes(model.forward(sequence), length - 1))
 
-    @contextmanager
-    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
-        """Make the queries of all masked positions."""
-        assert batch is not None
+    def batch_queries(self, batch: Batch) -> Tensor:
+        """Those of all masked positions."""
         index, _ = self.targets(batch.sequences)
-        queries = self.model.forward(batch.sequences[self.model.MASK_ITEM_SEQ])[index]
-        yield self._encoded(_with_one(queries), self.item_table())
-
-    def total(
-        self,
-        encoded: Any,
-        batch: Batch,
-        loss: Tensor,
-        negatives: Negatives | None = None,
-        negative_rows: NegativeRows | None = None,
-    ) -> Losses:
-        """The loss, as there are no further terms."""
-        return loss
+        return _with_one(self.model.forward(batch.sequences[self.model.MASK_ITEM_SEQ])[index])
 
 
 def _with_one(queries: Tensor) -> Tensor:

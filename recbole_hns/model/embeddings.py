@@ -365,6 +365,10 @@ def _of_all_workers(rows: Tensor) -> Tensor:
     """Rows with the norm that those of all workers have together; without workers, the same."""
     if not workers.active():
         return rows
-    square = workers.summed(rows.square().sum())
+    return row_of_norm(workers.summed(rows.square().sum()))
+
+
+def row_of_norm(square: Tensor) -> Tensor:
+    """A row, ``[1]``, whose squared norm is ``square``, a scalar: with its gradient."""
     # the root's derivative at 0 is infinite
     return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt().view(1)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import FPMC
 from torch import Tensor
 
-from recbole_hns.batch import Batch, Negatives
-from recbole_hns.model.base import Losses, NegativeRows
-from recbole_hns.model.sequential import SequentialAdapter
+from recbole_hns.model.sequential import QueriesAdapter
 
 
-class FPMCAdapter(SequentialAdapter):
+class FPMCAdapter(QueriesAdapter):
     """FPMC: a query is its user's embedding, and after it that of the last item."""
 
     models: ClassVar[tuple[type, ...]] = (FPMC,)
-    causal: ClassVar[tuple[type, ...]] = ()
 
     def item_table(self) -> Tensor:
         """An item's embeddings for users, and after them those for last items."""
@@ -32,20 +27,3 @@ class FPMCAdapter(SequentialAdapter):
         last = interaction[model.ITEM_SEQ_LEN].unsqueeze(1) - 1
         item = interaction[model.ITEM_SEQ].gather(1, last).squeeze(1)
         return torch.cat([model.UI_emb(interaction[model.USER_ID]), model.LI_emb(item)], dim=1)
-
-    @contextmanager
-    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
-        """Look the queries up."""
-        assert batch is not None
-        yield self._encoded(self.queries(batch.sequences), self.item_table())
-
-    def total(
-        self,
-        encoded: Any,
-        batch: Batch,
-        loss: Tensor,
-        negatives: Negatives | None = None,
-        negative_rows: NegativeRows | None = None,
-    ) -> Losses:
-        """The loss, as there are no further terms."""
-        return loss

@@ -147,16 +147,10 @@ class SequentialAdapter(ModelAdapter):
         Args:
             interaction: of sequences, on the device.
         """
-        found: list[Tensor] = []
-
-        def forward(*args: Any) -> Tensor:
-            found.append(type(self.model).forward(self.model, *args))
-            return found[0]
-
-        # the class's, as the model's own may be one by cosines
-        with replaced(self.model, "forward", forward):
+        with self._outputs() as outputs:
+            # the class's, as the model's own may be one by cosines
             type(self.model).predict(self.model, interaction)
-        return found[0]
+        return outputs[0]
 
     def own_items(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of which sequence each row is, ``[B]``, and the items of every sequence.
@@ -184,14 +178,8 @@ class SequentialAdapter(ModelAdapter):
     def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
         """Make the queries of a batch."""
         assert batch is not None
-        model, found = self.model, []
+        model = self.model
         zero = torch.zeros((), device=batch.user.device, requires_grad=True)
-
-        def forward(*args: Any) -> Tensor:
-            output = type(model).forward(model, *args)
-            found.append(output)
-            return output
-
         sequences = batch.sequences
         items = sequences[model.POS_ITEM_ID]
         (index, _), field = self.targets(sequences), targets_field(model.ITEM_SEQ)
@@ -200,15 +188,27 @@ class SequentialAdapter(ModelAdapter):
                 items = sequences[field]
                 every = replaced(model, "gather_indexes", lambda output, index: output)
                 stack.enter_context(every)
-            stack.enter_context(replaced(model, "forward", forward))
+            outputs = stack.enter_context(self._outputs())
             # FEARec adds to the loss in place, which a leaf does not allow
             stack.enter_context(self._pairwise_loss(lambda *_: zero.clone()))
             # negatives are looked up, and not looked at
             more = {model.POS_ITEM_ID: items, model.NEG_ITEM_ID: items}
             losses = model.calculate_loss(Interaction({**sequences.interaction, **more}))
-        encoded = self._encoded(found[0][index], self.item_table())
+        encoded = self._encoded(outputs[0][index], self.item_table())
         encoded.losses, encoded.pairwise = losses, zero
         yield encoded
+
+    @contextmanager
+    def _outputs(self) -> Iterator[list[Tensor]]:
+        """What the model's ``forward`` returns within it, each time that it is called."""
+        model, outputs = self.model, []
+
+        def forward(*args: Any) -> Tensor:
+            outputs.append(type(model).forward(model, *args))
+            return outputs[-1]
+
+        with replaced(model, "forward", forward):
+            yield outputs
 
     def _encoded(self, queries: Tensor, items: Tensor) -> EncodedQueries:
         return EncodedQueries(queries, items, self.similarity, self.pairs_in_memory())
@@ -227,3 +227,30 @@ class SequentialAdapter(ModelAdapter):
     def rows_by_weight(self, encoded: Any, item_weight: Any) -> NegativeRows:
         """Nothing, which is not asked for: no sequential model has an L2 term of negatives."""
         return lambda: item_weight
+
+
+class QueriesAdapter(SequentialAdapter):
+    """Models of which queries and items are all, their loss having no further terms."""
+
+    causal: ClassVar[tuple[type, ...]] = ()
+
+    def batch_queries(self, batch: Batch) -> Tensor:
+        """The query of each row, ``[B, dim]``."""
+        return self.queries(batch.sequences)
+
+    @contextmanager
+    def encode(self, batch: Batch | None = None, layers: bool = False) -> Iterator[Any]:
+        """Make the queries of a batch, then the items: both may draw a dropout."""
+        assert batch is not None
+        yield self._encoded(self.batch_queries(batch), self.item_table())
+
+    def total(
+        self,
+        encoded: Any,
+        batch: Batch,
+        loss: Tensor,
+        negatives: Negatives | None = None,
+        negative_rows: NegativeRows | None = None,
+    ) -> Losses:
+        """The loss as it is."""
+        return loss

@@ -158,7 +158,7 @@ class _Exponentials:
         self._bounded = devices.on_cpu(query) and _longest(query) * _longest(item_e) <= BOUND
         # some four products take as long as to read a row of a table
         num = threads.parts(len(query) * len(item_e) // 4) if devices.on_cpu(query) else 1
-        self.parts = min(num, len(query))
+        self.parts = max(1, min(num, len(query)))
 
     def blocks(self, part: int) -> Iterator[tuple[slice, Tensor]]:
         """Rows of a part, and their exponentials, in memory that the next ones will take."""
@@ -179,7 +179,8 @@ class _Exponentials:
 
 
 def _longest(rows: Tensor) -> float:
-    return rows.norm(dim=1).max().item()
+    # a batch of masked positions may have none
+    return rows.norm(dim=1).max().item() if len(rows) else 0.0
 
 
 def _leave_out(products: Tensor, start: int, row: Tensor, column: Tensor, sums: Tensor) -> None:
@@ -222,8 +223,8 @@ class _LogSumExp(torch.autograd.Function):
         query, total, query_grad = ctx.saved_tensors
         factor, item_grad = grad / ctx.tau, ctx.item_grad
         query_grad = query_grad * factor.unsqueeze(1)
-        if item_grad is not None and (factor == factor[0]).all():
-            return query_grad, (item_grad * factor[0]).t(), None, None, None
+        if item_grad is not None and (factor == factor[:1]).all():
+            return query_grad, (item_grad * factor[:1].sum()).t(), None, None, None
         weighted = query * (factor / total).unsqueeze(1)
         item_grads = query.new_zeros(ctx.products.parts, *ctx.products.item_e.shape[::-1])
 

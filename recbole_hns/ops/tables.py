@@ -93,7 +93,7 @@ class Layers(NamedTuple):
     def items(self, items: Tensor) -> Tensor:
         """Rows of items, ``[batch, N]``, at every layer: ``[H, batch, N, dim]``."""
         rows = look_up(self.item, [items.reshape(-1)] * len(self.item))
-        return rows.view(len(rows), *items.shape, -1)
+        return rows.view(len(rows), *items.shape, rows.shape[2])
 
     def pairs(self, pos_item: Tensor, picked: Tensor) -> Tensor:
         """Rows of positives, and of the item that was picked at each layer.
@@ -106,7 +106,7 @@ class Layers(NamedTuple):
             ``[H, 2, batch, dim]``.
         """
         rows = look_up(self.item, [torch.cat([pos_item, items]) for items in picked])
-        return rows.view(len(rows), 2, len(pos_item), -1)
+        return rows.view(len(rows), 2, len(pos_item), rows.shape[2])
 
     def scores(self, user_e: Tensor, items: Tensor | None) -> Tensor:
         """Inner products of one vector a user with items at every layer.

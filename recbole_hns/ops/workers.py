@@ -9,7 +9,7 @@ anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -155,16 +155,19 @@ def of_first(value: T) -> T:
     return one[0]
 
 
-def average(parameters: Iterable[Tensor], touched: Mapping[Tensor, Tensor]) -> None:
+def average(
+    parameters: Iterable[Tensor], touched_rows: Callable[[], Mapping[Tensor, Tensor]]
+) -> None:
     """Have every gradient be the mean of all workers', the same to the last bit on each.
 
     Args:
         parameters: in the same order on all workers, the same ones with a gradient.
-        touched: rows of tables that have a gradient at any of the workers, the same at all and each
-            once; of a table that is not there, all may. These alone are exchanged.
+        touched_rows: gives the rows of tables that have a gradient at any of the workers, the same
+            at all and each once; of a table that is not there, all may. These alone are exchanged.
     """
     if number() == 1:
         return
+    touched = touched_rows()
     small: dict[torch.dtype, list[Tensor]] = {}
     pending, packed = [], []
     for parameter in parameters:

@@ -22,6 +22,9 @@ from recbole_hns.ops import workers
 if TYPE_CHECKING:
     from recbole_hns.config import Config
 
+#: What a line looks like, and its time on the terminal.
+LAYOUT, TIME = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
+
 #: The root logger's handlers of the run before.
 _handlers: list[Handler] = []
 
@@ -46,13 +49,11 @@ def start_log(config: Config, to_file: bool = True) -> None:
             handler.close()
     level = (config["state"] or "info").upper() if workers.first() else "CRITICAL"
     stream: Handler = StreamHandler()
-    layout, time = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
     if sys.stderr.isatty():
-        coloured = f"%(log_color)s{layout}"
-        stream.setFormatter(ColoredFormatter(coloured, time, log_colors=log_colors_config))
+        coloured = f"%(log_color)s{LAYOUT}"
+        stream.setFormatter(ColoredFormatter(coloured, TIME, log_colors=log_colors_config))
     else:
-        stream.setFormatter(logging.Formatter(layout, time))
-        stream.addFilter(RemoveColorFilter())
+        without_colours(stream)
     _handlers[:] = [stream, *([_file_handler(config)] if to_file and workers.first() else [])]
     for handler in _handlers:
         handler.setLevel(level)
@@ -60,6 +61,12 @@ def start_log(config: Config, to_file: bool = True) -> None:
     root.setLevel(level)
     root.info(in_short(config))
     only_in_file(in_full(config))
+
+
+def without_colours(handler: Handler, time: str = TIME) -> None:
+    """Have a handler write lines as on the terminal, without the colours."""
+    handler.setFormatter(logging.Formatter(LAYOUT, time))
+    handler.addFilter(RemoveColorFilter())
 
 
 def only_in_file(message: str) -> None:
@@ -78,10 +85,7 @@ def _file_handler(config: Config) -> Handler:
     digest = hashlib.md5(values.encode()).hexdigest()[:6]
     name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{digest}.log"
     handler = FileHandler(folder / name)
-    handler.setFormatter(
-        logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
-    )
-    handler.addFilter(RemoveColorFilter())
+    without_colours(handler, "%a %d %b %Y %H:%M:%S")
     handler.handleError = partial(_tell, handler)  # type: ignore[method-assign]
     return handler
 

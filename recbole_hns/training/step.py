@@ -16,7 +16,7 @@ from recbole_hns.batch import Batch, Encoded, Negatives, Scores, Selection
 from recbole_hns.data import NegativePool
 from recbole_hns.loss import Loss
 from recbole_hns.model import Losses, ModelAdapter
-from recbole_hns.model.embeddings import EncodedTables
+from recbole_hns.model.embeddings import EncodedTables, row_of_norm
 from recbole_hns.model.sequential import EncodedQueries
 from recbole_hns.ops import workers
 from recbole_hns.sampler import HardNegativeSampler, LayeredSampler
@@ -194,9 +194,7 @@ def _layered_losses(
         sums.add(_of_all(learned.loss, own), learned.negatives.square().sum())
         score_sums.append(_sums(learned.scores, divided=True))
     value, squares = sums.totals()
-    # the root's derivative at 0 is infinite
-    root = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt().view(1)
-    total = model.total(encoded, batch, value, negative_rows=lambda: root)
+    total = model.total(encoded, batch, value, negative_rows=lambda: row_of_norm(squares))
     return Step(total, torch.stack(score_sums).sum(dim=0))
 
 

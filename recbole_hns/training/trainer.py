@@ -328,7 +328,7 @@ class HardNegativeTrainer(Trainer):
                 else:
                     parts = (losses,)
                 scaler.scale(reduce(torch.add, (part.sum() for part in parts))).backward()
-                workers.average(self._parameters(), self.adapter.touched_rows())
+                workers.average(self._parameters(), self.adapter.touched_rows)
                 if self.clip_grad_norm:
                     scaler.unscale_(self.optimizer)
                     clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)

@@ -169,25 +169,34 @@ class NodeWatch:
 
 def _check_fit(resources: Resources) -> None:
     """Refuse trials that no node is large enough for; Ray would wait for one to come."""
-    from recbole_hns.tuning.ray_names import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     for name, key in (("CPU", "cpus_per_trial"), ("GPU", "gpus_per_trial")):
         wanted = getattr(resources, key)
         most = max(node.get(name, 0) for node in nodes)
         if wanted > most:
             raise UserError.of(key, wanted, f"must be <= {most:g}, the {name}s of the largest node")
+        nodes = [node for node in nodes if node.get(name, 0) >= wanted]
 
 
 def fitting(resources: Resources) -> int:
     """How many trials may be at work at a time in the Ray session."""
+    return resources.max_concurrent or max(1, room(resources))
+
+
+def room(resources: Resources) -> int:
+    """How many trials the nodes of the Ray session have room for."""
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    return sum(
+        int(min(node.get(name, 0) / each for name, each in wanted.items() if each))
+        for node in _nodes()
+    )
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node has."""
     from recbole_hns.tuning.ray_names import ray
 
-    if resources.max_concurrent is not None:
-        return resources.max_concurrent
-    total = ray.cluster_resources()
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    return max(1, min(int(total.get(name, 0) / each) for name, each in wanted.items() if each))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager

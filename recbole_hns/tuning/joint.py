@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from recbole_hns.config.config import model_class
 from recbole_hns.config.keys import KEYS
+from recbole_hns.config.known import properties_keys
 from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
@@ -20,7 +21,7 @@ from recbole_hns.loss.registry import loss_class
 from recbole_hns.model.registry import adapter_class
 from recbole_hns.parameters import Declared
 from recbole_hns.sampler.registry import sampler_class
-from recbole_hns.tuning.space import default_space, model_keys
+from recbole_hns.tuning.space import default_space
 
 #: The model of a search that names none: without layers it is matrix factorisation.
 MODEL = "LightGCN"
@@ -76,7 +77,7 @@ class JointSpace:
 
     def __init__(self, model: str, given: Mapping[str, Any], facts: Facts) -> None:
         self.given, self._facts = dict(given), facts
-        self._model, self._of_model = model, model_keys(model)
+        self._model, self._of_model = model, properties_keys(model)
         self._embeds = adapter_class(model_class(model)).has_embeddings
         similarity, sampler, loss = map(given.get, ("similarity", "sampler", "loss"))
         if similarity is not None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import recbole
 
 from recbole_hns.config.axes import chosen_loss, make_axes, set_by_sampler, without_effect
 from recbole_hns.config.config import model_class
 from recbole_hns.config.keys import KEYS, TABLE, key_of
+from recbole_hns.config.known import properties_keys
 from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError, nearest
 from recbole_hns.files import plain, properties_path
@@ -282,14 +282,8 @@ def searchable(
     of_losses = [key for loss in losses for key in loss.hyperparameters]
     of_training = [key.name for key in TABLE if key.searchable]
     return list(
-        dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *model_keys(model)])
+        dict.fromkeys([*sampler.hyperparameters, *of_losses, *of_training, *properties_keys(model)])
     )
-
-
-def model_keys(model: str) -> list[str]:
-    """The keys that RecBole has for a model."""
-    properties = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    return list(read_yaml(properties)) if properties.is_file() else []
 
 
 def _check_names(

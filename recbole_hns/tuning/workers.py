@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from recbole.utils.logger import RemoveColorFilter
 
 from recbole_hns import quick_start
+from recbole_hns.config import given_keys
 from recbole_hns.errors import JobError, UserError
+from recbole_hns.files import replace_file
 from recbole_hns.ops import workers
 from recbole_hns.recommendation import RunResult
-from recbole_hns.tuning.cluster import Resources, check_address, ray_session
+from recbole_hns.training.log import without_colours
+from recbole_hns.tuning.cluster import Resources, check_address, ray_session, room
 from recbole_hns.tuning.ray_names import ray, ray_train
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ def run_on_workers(
     resources = Resources(cpus_per_worker, gpus_per_worker, None, address)
     try:
         with ray_session(resources):
-            _check_fit(num_workers, resources)
+            if num_workers > room(resources):
+                allowed = f"must be <= {room(resources)}, which the cluster has room for"
+                raise UserError.of("num_workers", num_workers, allowed)
             return _train(arguments, num_workers, resources, max_failures, report)
     except UserError as error:
         raise UserError(str(error).replace("_per_trial", "_per_worker")) from None
@@ -90,7 +94,8 @@ def _train(
         of_worker["GPU"] = resources.gpus_per_trial
     with tempfile.TemporaryDirectory(prefix="recbole-hns-") as folder:
         # another machine sees the directory of the checkpoints, if anything of this one's
-        keys = {**(arguments["config_dict"] or {}), **(arguments["command_line"] or {})}
+        lists = (arguments[name] for name in ("config_file_list", "config_dict", "command_line"))
+        keys = given_keys(*lists)
         kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder)
         trainer = train.TorchTrainer(
             train_worker,
@@ -145,17 +150,19 @@ def train_worker(settings: Mapping[str, Any]) -> None:
     # Ray has set which GPUs are the worker's; RecBole would set the variable to its gpu_id
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpus_per_trial else ""
     arguments = dict(settings["arguments"])
-    keys = {**(arguments["config_dict"] or {}), "use_gpu": bool(gpus), "gpu_id": gpus}
-    arguments["config_dict"] = keys
+    keys = {"use_gpu": bool(gpus), "gpu_id": gpus}
+    arguments["config_dict"] = {**(arguments["config_dict"] or {}), **keys}
+    line = arguments["command_line"] or {}
+    arguments["command_line"] = {key: line[key] for key in line if key not in keys}
     tables: list[str] = []
     arguments["report"] = tables.append
     arguments["callbacks"] = [*map(_Unfinished, arguments["callbacks"]), ReportToRay()]
     with _sent(mailbox), tempfile.TemporaryDirectory() as folder:
         checkpoint = train.get_checkpoint()
-        if checkpoint is not None:
-            checkpoint.to_directory(folder)
-            arguments["resume"] = _put_back(Path(folder))
         try:
+            if checkpoint is not None:
+                checkpoint.to_directory(folder)
+                arguments["resume"] = _put_back(Path(folder))
             result = quick_start._run(**arguments)
         except UserError as error:
             if not error.told:
@@ -197,9 +204,8 @@ def _put_back(folder: Path) -> Path:
     if not workers.first():
         return folder / place.name
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_suffix(".part")
-    shutil.copy(folder / place.name, part)
-    part.replace(place)
+    with (folder / place.name).open("rb") as kept:
+        replace_file(place, lambda file: shutil.copyfileobj(kept, file))
     return place
 
 
@@ -248,10 +254,7 @@ def _sent(mailbox: Any) -> Iterator[None]:
             mailbox.log.remote(self.format(record))
 
     sender = Sender()
-    sender.addFilter(RemoveColorFilter())
-    sender.setFormatter(
-        logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
-    )
+    without_colours(sender)
     root = getLogger()
     if workers.first():
         root.addHandler(sender)
@@ -286,16 +289,3 @@ def _followed(mailbox: Any) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _check_fit(num_workers: int, resources: Resources) -> None:
-    """Refuse more workers than the cluster has room for; Ray would wait for more to come."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    room = sum(
-        int(min(node.get(name, 0) // each for name, each in wanted.items() if each))
-        for node in nodes
-    )
-    if num_workers > room:
-        allowed = f"must be <= {room}, which the cluster has room for"
-        raise UserError.of("num_workers", num_workers, allowed)

@@ -1,5 +1,6 @@
 """What is kept of large data files for the next run."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -144,6 +145,18 @@ def test_a_cache_of_another_version_is_not_used(version, parsed, monkeypatch):
         patch.setattr(read_cache, "VERSION", version)
         read()
     read()
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize("said", [5, [], {}, {"rows": "20"}, {"rows": -1}, {"rows": 10**15}])
+def test_a_cache_that_says_something_else_of_itself_is_not_used(said, parsed, monkeypatch):
+    write()
+    dumps = json.dumps
+    with monkeypatch.context() as patch:
+        stamped = isinstance(said, dict) and said
+        patch.setattr(json, "dumps", lambda known: dumps({**known, **said} if stamped else said))
+        first = read()
+    assert_same(read(), first)
     assert len(parsed) == 2
 
 

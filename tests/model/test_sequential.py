@@ -121,6 +121,23 @@ def test_with_one_uniform_negative_loss_and_gradient_are_recboles(model, visits,
     same(found, recboles(trainer, batch, **more))
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"sampler": "dns"},
+        {"sampler": "all", "loss": "softmax"},
+        {"sampler": "all", "loss": "softmax", "candidate_num": "all"},
+        {"sampler": "all", "loss": "sce"},
+    ],
+)
+def test_a_batch_without_a_mask_has_no_loss(keys, visits):
+    trainer, pool, batch = ready(visits, "BERT4Rec", **keys)
+    batch.sequences[trainer.model.MASK_INDEX].zero_()
+    (loss,), grads = ours(trainer, pool, trainer.adapter.batch(batch.sequences))
+    assert loss == 0
+    assert all((grad == 0).all() for grad in grads.values())
+
+
 class WithoutPadding(nn.Module):
     """Cross-entropy over the items; RecBole's has the padding id as one more."""
 
@@ -335,6 +352,8 @@ REFUSED = {
     "candidate_exclude=target: must be left out": {"model": "BPR", "candidate_exclude": "target"},
     "train_positions=all: must be left out": {"model": "BPR", "train_positions": "all"},
     "train_positions=all: needs": {"model": "NARM", "train_positions": "all"},
+    "MAX_ITEM_LIST_LENGTH=0: must be": {"model": "SASRec", "MAX_ITEM_LIST_LENGTH": 0},
+    "LIST_SUFFIX=: must be": {"model": "SASRec", "LIST_SUFFIX": ""},
     "similarity=cosine: must be inner": {"model": "CORE", "similarity": "cosine"},
     "eval_similarity=cosine: must be inner": {"model": "BERT4Rec", "eval_similarity": "cosine"},
     "order must be TO": {"model": "SASRec", "eval_args": {"order": "RO"}},

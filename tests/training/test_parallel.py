@@ -24,7 +24,7 @@ from recbole_hns.sampler import SAMPLERS
 BASE = {
     "epochs": 2,
     "eval_step": 2,
-    "train_batch_size": 292,
+    "train_batch_size": 609,
     "learning_rate": 0.05,
     "embedding_size": 8,
     "metric_decimal_place": 15,

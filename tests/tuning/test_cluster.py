@@ -12,6 +12,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from recbole_hns.errors import Interrupted, JobError, UserError
 from recbole_hns.tuning import cluster, ray_names
+from recbole_hns.tuning.cluster import Resources
 
 
 @pytest.fixture
@@ -43,6 +44,44 @@ def test_not_for_ever(address, monkeypatch):
     monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.1)
     with pytest.raises(UserError, match="no Ray cluster answered there within 0 s"):
         cluster.check_address(address)
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A cluster of a node with CPUs, one with GPUs and one that was lost."""
+    has = ({"CPU": 7.0}, {"CPU": 2.0, "GPU": 1.0}, {"CPU": 64.0, "GPU": 8.0})
+    found = [{"Alive": has_it["CPU"] < 64, "Resources": has_it} for has_it in has]
+    monkeypatch.setattr(ray_names.ray, "nodes", lambda: found)
+
+
+@pytest.mark.parametrize(
+    ("resources", "trials"),
+    [
+        (Resources(1), 9),
+        (Resources(3), 2),
+        (Resources(1, 0.5), 2),
+        (Resources(1, 0.1), 2),
+        (Resources(2, 0.1), 1),
+        (Resources(1, max_concurrent=4), 4),
+    ],
+)
+def test_so_many_trials_fit_on_the_nodes(nodes, resources, trials):
+    cluster._check_fit(resources)
+    assert cluster.fitting(resources) == trials
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        (Resources(8), "cpus_per_trial=8: must be <= 7, the CPUs of the largest node"),
+        (Resources(1, 2), "gpus_per_trial=2: must be <= 1, the GPUs of the largest node"),
+        (Resources(4, 1), "gpus_per_trial=1: must be <= 0, the GPUs of the largest node"),
+    ],
+)
+def test_a_trial_that_fits_on_no_node_is_refused(nodes, resources, told):
+    with pytest.raises(UserError) as caught:
+        cluster._check_fit(resources)
+    assert str(caught.value) == told
 
 
 def terminated_in_ray():
