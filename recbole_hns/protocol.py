@@ -15,7 +15,7 @@ PAPER_NOTE = (
 )
 
 #: What is said instead where no epoch is evaluated (``eval_step: 0``).
-WHOLE_NOTE = "protocol paper: trained on training and validation part, and nothing is selected"
+WHOLE_NOTE = "trained on training and validation part together: nothing is selected"
 
 #: What a run on every interaction says, and a table that has no figures.
 ALL_NOTE = "protocol all: trained on every interaction, nothing is selected and nothing tested"

@@ -37,6 +37,7 @@ from recbole_hns.tuning.comparison_page import (
     users_latex,
     users_markdown,
 )
+from recbole_hns.tuning.preparation import prepared
 from recbole_hns.tuning.record import (
     Record,
     check_trust,
@@ -162,10 +163,11 @@ def compare(
     if resume:
         take_over(job, table)
 
-    # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import every_point, prepared, run_trials
-
     config, splits = prepared(job)
+
+    # Ray takes seconds to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import every_point, run_trials
+
     metric, told = config["valid_metric"].lower(), f"split {config['data_split']}"
     again = resuming("compare", output, job.resources, **_own_classes(asked))
 

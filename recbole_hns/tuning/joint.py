@@ -77,8 +77,9 @@ class JointSpace:
 
     def __init__(self, model: str, given: Mapping[str, Any], facts: Facts) -> None:
         self.given, self._facts = dict(given), facts
-        self._model, self._of_model = model, properties_keys(model)
-        self._embeds = adapter_class(model_class(model)).has_embeddings
+        self.model, self._of_model = model, properties_keys(model)
+        adapter = adapter_class(model_class(model))
+        self._products, self.sequential = adapter.products, adapter.sequential
         similarity, sampler, loss = map(given.get, ("similarity", "sampler", "loss"))
         if similarity is not None:
             KEYS["similarity"].check(similarity)
@@ -89,13 +90,18 @@ class JointSpace:
         self.losses = [loss] if loss is not None else [*LOSSES]
         possible = {
             "inner": sampler != "all",
-            "cosine": self._embeds and sampler in (None, "all") and loss != "bpr",
+            "cosine": self._products
+            and adapter.cosines
+            and sampler in (None, "all")
+            and loss != "bpr",
         }
         self.families = [name for name in possible if similarity in (None, name) and possible[name]]
         if not self.families:
-            key = "sampler" if sampler is not None else "loss"
+            named = {"sampler": sampler, "loss": loss}
+            key = next((key for key, value in named.items() if value is not None), "model")
+            value = named.get(key, model)
             allowed = f"is not searched with similarity={similarity or 'inner'}; leave one out"
-            raise UserError.of(key, given.get(key), allowed)
+            raise UserError.of(key, value, allowed)
 
     def __call__(self, trial: Any) -> dict[str, Any]:
         """The keys of a trial of Optuna's that are not given."""
@@ -105,7 +111,7 @@ class JointSpace:
         if "n_layers" in self._of_model:
             # who has many items is known without neighbours, whose propagation costs the more
             most = 4 if self._facts.interactions < 64 * self._facts.users else 2
-            found.number("n_layers", 0 if self._model == MODEL else 1, most, whole=True)
+            found.number("n_layers", 0 if self.model == MODEL else 1, most, whole=True)
         if family == "inner":
             self._inner(found)
         else:
@@ -124,7 +130,7 @@ class JointSpace:
         if sampler in SAMPLERS:
             least = self.given.get("dns_m", 1) if sampler == "dns_mn" else 1
             number = self._candidates(found, max(16, least), 256, part=8)
-            if self._embeds and number is not None:
+            if self._products and number is not None:
                 found.choice("candidate_sharing", ["row", "batch"])
             # where it is given, hardness follows from it
             if "opauc_beta" not in self.given:
@@ -140,10 +146,13 @@ class JointSpace:
             searched.append(loss_class(self.given["loss"]))
         _listed(found, sampler, self.given.get("loss"), searched)
         self._reg_weight(found, 1e-3, 0.1)
-        # without the other L2, all of it
-        self._weight_decay(found, 1e-3, 0.3 if self._model == MODEL else 3.0)
-        found.number("learning_rate", 1e-3, 0.02, log=True)
-        found.number("embedding_std", 0.01, 0.2, log=True)
+        if self.sequential:
+            self._network(found)
+        else:
+            # without the other L2, all of it
+            self._weight_decay(found, 1e-3, 0.3 if self.model == MODEL else 3.0)
+            found.number("learning_rate", 1e-3, 0.02, log=True)
+            found.number("embedding_std", 0.01, 0.2, log=True)
 
     def _cosine(self, found: _Suggestions) -> None:
         """A loss of many negatives, which does not see the length of an embedding."""
@@ -166,10 +175,18 @@ class JointSpace:
                 found.fix("candidate_alpha", 1.0)
         found.choice("eval_similarity", ["trained", "inner"])
         self._reg_weight(found, 1e-6, 1e-3)
+        if self.sequential:
+            self._network(found)
+        else:
+            self._weight_decay(found, 1e-5, 0.03)
+            # what counts is the learning rate over the initial scale
+            found.number("learning_rate", 0.01, 0.3, log=True)
+            found.fix("embedding_std", 1.0)
+
+    def _network(self, found: _Suggestions) -> None:
+        """What the weights of a network bear, which its model initialises."""
         self._weight_decay(found, 1e-5, 0.03)
-        # what counts is the learning rate over the initial scale
-        found.number("learning_rate", 0.01, 0.3, log=True)
-        found.fix("embedding_std", 1.0)
+        found.number("learning_rate", 3e-4, 5e-3, log=True)
 
     def _candidates(self, found: _Suggestions, low: int, most: int, part: int) -> int | None:
         """How many candidates are drawn, of a part of the items; None where none are drawn."""
@@ -181,7 +198,7 @@ class JointSpace:
 
     def _reg_weight(self, found: _Suggestions, low: float, high: float) -> None:
         """L2 on squared norms, which other models do not have, or on another scale."""
-        if self._model == MODEL:
+        if self.model == MODEL:
             found.number("reg_weight", low, high, log=True)
             found.fix("require_pow", True)
 
@@ -255,8 +272,11 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
         said = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
-        # matrix factorisation is LightGCN without layers; others are other models' recipes
-        if said["model"] not in ("BPR", MODEL) or said["similarity"] not in space.families:
+        # matrix factorisation is LightGCN without layers; others' recipes are for their models
+        general = said["model"] in ("BPR", MODEL) and not space.sequential
+        if not (general or said["model"] == space.model):
+            continue
+        if said["similarity"] not in space.families:
             continue
         recipe = _Recipe(said)
         try:
@@ -277,6 +297,7 @@ UNSAID = {
     "n_layers": 0,
     "reg_weight": 0.0,
     "weight_decay": 0.0,
+    "lr_decay": 1.0,
 }
 
 

@@ -73,7 +73,7 @@ def write_report(
     ranked = ranking(table, config["valid_metric_bigger"], ended_early=searched)
     counts = _counts(table, seconds)
     if not len(ranked):
-        return Report(counts)
+        return Report(f"{counts}\n{_without_score(table, output)}")
     best, epochs = points[ranked.iloc[0]["trial"]], int(ranked.iloc[0]["best_epoch"])
     recipe = {**keys, **best, **({"epochs": epochs} if searched else {})}
     again = "recbole-hns run --config_files=" + shlex.quote(f"{output}/{BEST}")
@@ -259,7 +259,19 @@ def _failures(table: pd.DataFrame) -> list[Part]:
     return [f"Trial {row.trial} failed: {row.error}" for row in failed.itertuples()]
 
 
+def _without_score(table: pd.DataFrame, output: Path) -> str:
+    """What happened to the trials where none came to a validation score."""
+    failed = table[table["status"] == "failed"]
+    told = []
+    if len(failed):
+        errors = f"all errors are in {output}/trials.csv, column error"
+        told.append(f"{len(failed)} failed, the first with {failed['error'].iloc[0]}; {errors}")
+    if len(failed) < len(table) or table.empty:
+        told.append("time was over before the first evaluation, which a longer --budget comes to")
+    return f"no trial has a validation score, so there is no {BEST}: {'; '.join(told)}"
+
+
 def _counts(table: pd.DataFrame, seconds: float) -> str:
     counts = table["status"].value_counts()
     told = ", ".join(f"{number} {status}" for status, number in counts.items())
-    return f"{len(table)} trials, {told}, in {seconds:.1f} s"
+    return ", ".join(filter(None, [f"{len(table)} trials", told, f"in {seconds:.1f} s"]))

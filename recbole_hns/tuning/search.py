@@ -20,6 +20,7 @@ from recbole_hns.quick_start import AXES
 from recbole_hns.results import as_json, read_run
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.joint import MODEL, Facts, JointSpace, recipes, schedule
+from recbole_hns.tuning.preparation import prepared
 from recbole_hns.tuning.record import (
     Record,
     check_same,
@@ -124,18 +125,16 @@ def search(
     JointSpace(record.keys["model"], record.keys, Facts(1, 1, 1))
     own = {axis: cls for axis, cls in classes.items() if isinstance(cls, type)}
 
-    # Ray and Optuna take seconds to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import prepared, run_trials
-
     job = _job(record.keys, own, resources)
     config, splits = prepared(job)
-    if config["protocol"] == "paper":
-        allowed = "must be valid: a search that chose by the test part would report nothing"
-        raise UserError.of("protocol", "paper", allowed)
     facts = _facts(next(iter(splits.values())))
     if resume and record.facts != facts._asdict():
         raise UserError.of("dataset", config["dataset"], "has changed since the search was started")
     record.facts = facts._asdict()
+
+    # Ray and Optuna take seconds to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import run_trials
+
     keys = {**record.keys, **schedule(facts, record.keys)}
     job = _job(keys, own, resources)
     space = JointSpace(keys["model"], keys, facts)

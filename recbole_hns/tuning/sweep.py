@@ -20,6 +20,7 @@ from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.sampler.registry import sampler_class
 from recbole_hns.tuning.budget import seconds_of
 from recbole_hns.tuning.cluster import Resources, ray_session
+from recbole_hns.tuning.preparation import prepared
 from recbole_hns.tuning.record import (
     Record,
     check_trust,
@@ -134,6 +135,9 @@ def tune(
     folder = Path(output).absolute()
     named = {"model": model, "dataset": dataset, "sampler": sampler, "loss": loss}
     given = _named(given_keys(config_file_list, config_dict, command_line, **named))
+    if given.get("protocol") == "paper":
+        allowed = "must be valid: who chooses by the test part has nothing to report"
+        raise UserError.of("protocol", "paper", allowed)
     resources = Resources(cpus_per_trial, gpus_per_trial, max_concurrent, address)
     if budget is not None or trials is not None or (resume and (folder / SEARCH).exists()):
         for key, value, default in (
@@ -186,13 +190,11 @@ def _sweep(
     if resume:
         take_over(job, table)
 
-    # Ray takes a second to import, which a mistake above need not wait for
-    from recbole_hns.tuning.trials import every_point, prepared, run_trials
-
     config, splits = prepared(job)
-    if config["protocol"] == "paper":
-        allowed = "must be valid: a sweep that chose by the test part would report nothing"
-        raise UserError.of("protocol", "paper", allowed)
+
+    # Ray takes seconds to import, which a mistake above need not wait for
+    from recbole_hns.tuning.trials import every_point, run_trials
+
     own = {axis: sweep.keys.get(axis) for axis in AXES if not is_known(sweep.keys.get(axis))}
     again = resuming("tune", output, job.resources, scheduler=scheduler, **own)
     with ray_session(job.resources), locked(output, folder):

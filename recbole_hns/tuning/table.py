@@ -19,7 +19,8 @@ class TrialTable:
     """One row a trial: its parameters, how it ended, its metrics and its seconds.
 
     Columns are ``trial``, the parameters, ``status`` (one of :data:`STATUSES`), ``error``, what
-    :func:`recbole_hns.tuning.trial.outcome` reports, and ``result_file``, relative to the table.
+    :func:`recbole_hns.tuning.trial.outcome` reports, and ``result_file``, relative to the table, of
+    those that have come to their first evaluation.
 
     Args:
         points: parameters of each trial.
@@ -44,6 +45,7 @@ class TrialTable:
         self.points: list[Mapping[str, Any]] = []
         self._index: dict[Hashable, int] = {}
         self._rows: list[dict[str, Any]] = []
+        self._files: list[Path] = []
         self._parameters: dict[str, None] = {}
         for point, file in zip(points, files, strict=True):
             self.add(point, file)
@@ -55,8 +57,8 @@ class TrialTable:
         self._index[frozen(point)] = index
         self._parameters.update(dict.fromkeys(point))
         row = {"trial": index, **point, "status": "waiting", "error": None}
-        row["result_file"] = file.relative_to(self.path.parent).as_posix()
         self._rows.append(row)
+        self._files.append(file)
 
     def put(
         self, point: Mapping[str, Any], metrics: Mapping[str, Any], error: object | None
@@ -69,6 +71,9 @@ class TrialTable:
             error: what Ray says if it failed, else None.
         """
         row = self._row(point)
+        file = self._files[row["trial"]]
+        if file.is_file():
+            row["result_file"] = file.relative_to(self.path.parent).as_posix()
         told = ("score", "best_epoch", "epochs", "train_seconds", "eval_seconds")
         row.update(
             {
@@ -89,7 +94,8 @@ class TrialTable:
         # as objects, whole numbers stay whole where other trials have none
         frame = pd.DataFrame(self._rows, dtype=object)
         others = [key for key in frame if key != "result_file"]
-        order = dict.fromkeys(["trial", *self._parameters, *others, "result_file"])
+        first = ["trial", *self._parameters, "status", "error"]
+        order = dict.fromkeys([*first, *others, "result_file"])
         return frame.reindex(columns=list(order))
 
     @property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recbole.utils import init_seed
-
 from recbole_hns.config import Config
-from recbole_hns.data.preparation import Split, create_dataset, data_loaders, split_dataset
-from recbole_hns.errors import JobError, UserError
-from recbole_hns.tuning.cluster import NodeWatch, Resources, check_address
+from recbole_hns.data.preparation import Split
+from recbole_hns.errors import JobError
+from recbole_hns.tuning.cluster import NodeWatch, Resources
 from recbole_hns.tuning.ray_names import (
     ASHAScheduler,
     MedianStoppingRule,
@@ -36,32 +32,6 @@ logger = logging.getLogger("ray")
 
 #: Seconds after which it is said what the first trial waits for.
 START_SECONDS = 60
-
-
-def prepared(job: Job) -> tuple[Config, dict[int, Split]]:
-    """Read the data of a job once, and split it once for each seed, as the runs would.
-
-    Returns:
-        The config of the first trial, whose data and evaluation all others have, and the split of
-        each seed.
-
-    Raises:
-        UserError: for a value that is not allowed, data that cannot be used, or a cluster that
-            does not answer.
-    """
-    with _unchanged("CUDA_VISIBLE_DEVICES"):
-        config = job.config(job.points[0], use_gpu=False)
-        for key, reason in config.unused_keys().items():
-            if key not in job.points[0]:
-                print(f"{key} {reason}", file=sys.stderr)
-        if config["protocol"] == "all":
-            allowed = "must be valid: trials are compared by what they were not trained on"
-            raise UserError.of("protocol", "all", allowed)
-        if not config["eval_step"]:
-            raise UserError.of("eval_step", 0, "must be > 0: trials are chosen by validation")
-        if job.resources.address is not None:
-            check_address(job.resources.address)
-        return config, dict(_splits(job))
 
 
 class Plan(NamedTuple):
@@ -89,7 +59,7 @@ def every_point(job: Job, config: Config, scheduler: str | None = None) -> Plan:
 
     Args:
         job: the job.
-        config: as :func:`prepared` returns it.
+        config: as :func:`recbole_hns.tuning.preparation.prepared` returns it.
         scheduler: ``asha``, ``median`` or none.
     """
     ends = _scheduler(scheduler, config["epochs"])
@@ -112,7 +82,7 @@ def run_trials(
 
     Args:
         job: the trials.
-        config: as :func:`prepared` returns it.
+        config: as :func:`recbole_hns.tuning.preparation.prepared` returns it.
         splits: likewise.
         table: the table of the trials, beside whose file Ray's own go.
         resuming: the command that would go on with the job.
@@ -254,27 +224,6 @@ class Progress(tune.Callback):
         print(self._table.line(trial.config), file=sys.stderr, flush=True)
 
 
-def _splits(job: Job) -> Iterator[tuple[int, Split]]:
-    """The data, read once, as the runs of each seed split it."""
-    configs: dict[int, Config] = {}
-    for seed, point in {point.get("seed"): point for point in job.points}.items():
-        config = job.config(point, use_gpu=False)
-        configs[config["seed"] if seed is None else seed] = config
-    dataset = None
-    for seed, config in configs.items():
-        init_seed(seed, config["reproducibility"])
-        dataset = dataset or create_dataset(config)
-        # splitting changes the data set
-        copied = copy.copy(dataset)
-        copied.config = config
-        split = split_dataset(config, copied)
-        if split.valid is None or not len(split.valid):
-            raise UserError.of("dataset", config["dataset"], "its validation part is empty")
-        # what only the data show to be a mistake is reported before Ray starts
-        data_loaders(config, split)
-        yield seed, split
-
-
 def _scheduler(name: str | None, epochs: int) -> ASHAScheduler | MedianStoppingRule | None:
     """Ray's scheduler, counting in trained epochs; none in the first tenth of a run."""
     first = max(1, epochs // 10)
@@ -295,15 +244,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def _unchanged(variable: str) -> Iterator[None]:
-    """Put an environment variable back: RecBole's config sets it to its own GPU."""
-    before = os.environ.get(variable)
-    try:
-        yield
-    finally:
-        os.environ.pop(variable, None)
-        if before is not None:
-            os.environ[variable] = before

@@ -53,7 +53,7 @@ GIVEN = [
 
 @settings(max_examples=40)
 @given(
-    st.sampled_from(["LightGCN", "BPR", "NGCF", "SGL", "ConvNCF"]),
+    st.sampled_from(["LightGCN", "BPR", "NGCF", "SGL", "ConvNCF", "SASRec"]),
     st.sampled_from(GIVEN),
     st.sampled_from([PHONES, ML_1M, TOY]),
     st.integers(0, 2**31),
@@ -137,11 +137,28 @@ def test_what_is_given_stays_and_the_rest_of_a_recipe_is_tried():
     assert not [key for key in params if re.search(r"n_layers|reg_weight|^similarity", key)]
 
 
+def test_a_network_is_searched_in_its_own_ranges_from_its_own_recipes():
+    space = JointSpace("SASRec", {}, ML_1M)
+    (start,) = [space(optuna.trial.FixedTrial(params)) for params in recipes(space)]
+    recipe = read_yaml(properties_path("recommended/beauty.yaml"))
+    for key in ("similarity", "sampler", "loss", "loss_tau", "learning_rate", "n_layers"):
+        assert start[key] == pytest.approx(recipe[key])
+    for point in (drawn(space, seed) for seed in range(20)):
+        assert "embedding_std" not in point
+        assert 3e-4 <= point["learning_rate"] <= 5e-3
+        assert point["weight_decay"] <= 0.03 / ML_1M.users
+
+
 @pytest.mark.parametrize(
     ("model", "keys", "text"),
     [
         ("BPR", {"sampler": "all", "similarity": "inner"}, "sampler=all: is not searched with"),
         ("BPR", {"sampler": "dns", "similarity": "cosine"}, "sampler=dns: is not searched with"),
+        (
+            "ConvNCF",
+            {"similarity": "cosine"},
+            "model=ConvNCF: is not searched with similarity=cosi",
+        ),
         ("BPR", {"loss": "bpr", "similarity": "cosine"}, "loss=bpr: is not searched with"),
         ("Nope", {}, "model=Nope: RecBole has no such model"),
         ("BPR", {"sampler": "nope"}, "sampler=nope: must be one of"),

@@ -19,6 +19,7 @@ from recbole_hns.tuning import search as search_module
 from recbole_hns.tuning.budget import seconds_of
 from recbole_hns.tuning.importance import importances
 from recbole_hns.tuning.joint import Facts, JointSpace, recipes
+from recbole_hns.tuning.report import write_report
 from recbole_hns.tuning.search import Progress, SearchRecord, Suggested
 from recbole_hns.tuning.suggest import Asha, Suggester, train_suggested
 from recbole_hns.tuning.table import TrialTable
@@ -77,7 +78,8 @@ def test_a_search_and_what_it_leaves(toy, capsys):
     more = trials()
     pd.testing.assert_frame_equal(more[:6][table.columns], table)
     assert len(more) == 7
-    assert capsys.readouterr().err.startswith("[7] trial=6")
+    # on a busy machine it is told, too, that Ray is waited for
+    assert re.findall(r"^\[\d+\] trial=\d+", capsys.readouterr().err, re.M) == ["[7] trial=6"]
     for given, text in (
         ({"config_dict": {"epochs": 5}}, "epochs=5: the search was started with 4"),
         ({"trials": 9, "dataset": "other"}, "dataset=other: the search was started with toy"),
@@ -104,13 +106,17 @@ def test_a_sampler_of_the_user_is_searched_with_the_rest(toy):
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_trial_that_fails_ends_nothing(toy):
+def test_a_trial_that_fails_ends_nothing(toy, capsys):
     keys = {**SHORT, **toy, "epochs": 2, "learning_rate": 1e38}
     results = tune(trials=1, config_dict=keys)
     assert results.num_errors == 1
     table = trials()
     assert set(table["status"]) == {"failed"}
     assert table["error"].str.contains("Training loss is").all()
+    assert table["result_file"].isna().all()
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("no trial has a validation score, so there is no best.yaml: 1 failed, ")
+    assert f"all errors are in {Path('tune').absolute()}/trials.csv, column error" in told
     record = yaml.safe_load(Path("tune/search.yaml").read_text())
     assert [each["status"] for each in record["suggested"]] == ["failed"]
     assert not Path("tune/best.yaml").exists()
@@ -138,7 +144,9 @@ def test_times(text, seconds):
         ("--budget=1m --sampler=all --similarity=inner", "sampler=all: is not searched with simil"),
         ("--budget=1m --dns_n=3", "dns_n"),
         ("--budgt=1m", "budgt=1m: no such option; did you mean --budget?"),
-        ("--budget=1m --protocol=paper", "protocol=paper: must be valid"),
+        # told before the data are looked for
+        ("--budget=1m --protocol=paper --dataset=nowhere", "protocol=paper: must be valid"),
+        ("--protocol=paper --dataset=nowhere", "protocol=paper: must be valid"),
     ],
 )
 def test_a_mistake_ends_in_one_line(given, text, tmp_path, capfd):
@@ -174,6 +182,19 @@ def test_a_damaged_record_ends_in_one_line(change, toy, capfd):
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "Traceback" not in err
+
+
+def test_a_budget_that_is_over_before_the_first_evaluation(tmp_path):
+    config = {"valid_metric_bigger": True}
+    table = TrialTable([], [], tmp_path / "trials.csv", grows=True)
+    for expected in ("0 trials", "1 trials, 1 stopped"):
+        text = write_report({}, [], config, table.typed(), 5.0, tmp_path, None).text
+        counts, told = text.splitlines()
+        assert counts == f"{expected}, in 5.0 s"
+        assert told.endswith("before the first evaluation, which a longer --budget comes to")
+        table.add({"trial": 0}, tmp_path / "trials" / "000.json")
+        table.put({"trial": 0}, {}, None)
+    assert not list(tmp_path.iterdir())
 
 
 def progress(tmp_path, record):
