@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -65,7 +66,9 @@ def run(given: Given) -> None:
         write(Path(folder), items)
         rows = []
         for name in PROGRAMS:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            # where what trainers leave is removed with the data
+            there = {"initializer": os.chdir, "initargs": (folder,)}
+            with ProcessPoolExecutor(1, get_context("spawn"), **there) as pool:
                 rows.append(pool.submit(measured, folder, name, batch).result())
     table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
     print(f"{items:,} items, batches of {batch}\n\n{table}")
