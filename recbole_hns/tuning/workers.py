@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -97,7 +98,9 @@ def _train(
         # another machine sees the directory of the checkpoints, if anything of this one's
         lists = (arguments[name] for name in ("config_file_list", "config_dict", "command_line"))
         keys = given_keys(*lists)
-        kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder)
+        kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder).absolute()
+        # Ray would go on with another run of the same name
+        name = f"ray-train-{secrets.token_hex(3)}"
         trainer = train.TorchTrainer(
             train_worker,
             train_loop_config=settings,
@@ -108,8 +111,8 @@ def _train(
                 **train.scaling,
             ),
             run_config=train.RunConfig(
-                name="ray-train",
-                storage_path=str(kept.absolute()),
+                name=name,
+                storage_path=str(kept),
                 failure_config=train.FailureConfig(max_failures=max_failures),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
                 **train.running,
@@ -121,6 +124,8 @@ def _train(
                 failed = trainer.fit().error
             except Exception as error:
                 failed = error
+            finally:
+                shutil.rmtree(kept / name, ignore_errors=True)
         result, told = ray.get(mailbox.ended.remote())
     if told is not None:
         raise told
@@ -148,6 +153,8 @@ def train_worker(settings: Mapping[str, Any]) -> None:
         os.chdir(settings["folder"])
     sys.path.insert(0, settings["folder"])
     torch.set_num_threads(resources.cpus_per_trial)
+    # what it reports is not the run's log
+    getLogger("ray.train").propagate = False
     # Ray has set which GPUs are the worker's; RecBole would set the variable to its gpu_id
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpus_per_trial else ""
     arguments = dict(settings["arguments"])
