@@ -153,8 +153,6 @@ def train_worker(settings: Mapping[str, Any]) -> None:
         os.chdir(settings["folder"])
     sys.path.insert(0, settings["folder"])
     torch.set_num_threads(resources.cpus_per_trial)
-    # what it reports is not the run's log
-    getLogger("ray.train").propagate = False
     # Ray has set which GPUs are the worker's; RecBole would set the variable to its gpu_id
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpus_per_trial else ""
     arguments = dict(settings["arguments"])
@@ -269,6 +267,8 @@ def _sent(mailbox: Any) -> Iterator[None]:
 
     sender = Sender()
     without_colours(sender)
+    # what Ray reports is not the run's log
+    sender.addFilter(lambda record: not record.name.startswith("ray."))
     root = getLogger()
     if workers.first():
         root.addHandler(sender)
