@@ -48,8 +48,7 @@ def group_of_torchrun() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # gloo's errors have no class of their own
-        if not ours or "gloo" not in str(error):
+        if not ours or not tells_of_loss(error):
             raise
         lost = "another worker was lost; --resume goes on after the last completed epoch"
         raise JobError(lost) from error
@@ -61,6 +60,12 @@ def group_of_torchrun() -> Iterator[None]:
 def of_torchrun() -> bool:
     """Whether ``torchrun`` started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def tells_of_loss(error: Exception) -> bool:
+    """Whether an error is that another worker was lost."""
+    # gloo's errors have no class of their own
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def number() -> int:

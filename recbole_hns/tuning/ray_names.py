@@ -60,6 +60,8 @@ def ray_train() -> SimpleNamespace:
     """
     from ray.train.torch import TorchTrainer
 
+    # it tells to leave CPUs to Ray's own data sets, of which there are none here
+    warnings.filterwarnings("ignore", r"Executing `\.fit\(\)`")
     if hasattr(tune, "RunConfig"):
         from ray import train as configs
         from ray.train import Checkpoint

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from logging import getLogger
@@ -96,7 +98,9 @@ def _train(
         # another machine sees the directory of the checkpoints, if anything of this one's
         lists = (arguments[name] for name in ("config_file_list", "config_dict", "command_line"))
         keys = given_keys(*lists)
-        kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder)
+        kept = Path(keys.get("checkpoint_dir", folder) if resources.address else folder).absolute()
+        # Ray would go on with another run of the same name
+        name = f"ray-train-{secrets.token_hex(3)}"
         trainer = train.TorchTrainer(
             train_worker,
             train_loop_config=settings,
@@ -107,8 +111,8 @@ def _train(
                 **train.scaling,
             ),
             run_config=train.RunConfig(
-                name="ray-train",
-                storage_path=str(kept.absolute()),
+                name=name,
+                storage_path=str(kept),
                 failure_config=train.FailureConfig(max_failures=max_failures),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
                 **train.running,
@@ -120,9 +124,11 @@ def _train(
                 failed = trainer.fit().error
             except Exception as error:
                 failed = error
-        result, text = ray.get(mailbox.ended.remote())
-    if text is not None:
-        raise UserError(text)
+            finally:
+                shutil.rmtree(kept / name, ignore_errors=True)
+        result, told = ray.get(mailbox.ended.remote())
+    if told is not None:
+        raise told
     if result is None:
         # the whole traceback may be the message
         cause = getattr(failed, "__cause__", None) or failed
@@ -166,10 +172,16 @@ def train_worker(settings: Mapping[str, Any]) -> None:
             result = quick_start._run(**arguments)
         except UserError as error:
             if not error.told:
-                ray.get(mailbox.end.remote(None, str(error)))
+                ray.get(mailbox.end.remote(None, UserError(error)))
             if error.of_all:
                 return
             raise  # the others may wait for this one; Ray ends them, and no new ones train
+        except Exception as error:
+            # anew, it would come again
+            if not workers.tells_of_loss(error):
+                failure = RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
+                ray.get(mailbox.end.remote(None, failure))
+            raise
         if workers.first():
             ray.get(mailbox.end.remote((result, tables[0]), None))
 
@@ -225,7 +237,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._result: Any = None
-        self._text: str | None = None
+        self._error: Exception | None = None
 
     def log(self, line: str) -> None:
         """Add a line."""
@@ -236,13 +248,13 @@ class Mailbox:
         lines, self._lines = self._lines, []
         return lines
 
-    def end(self, result: Any, text: str | None) -> None:
-        """Take a result, or the one line of a user's mistake."""
-        self._result, self._text = result, self._text or text
+    def end(self, result: Any, error: Exception | None) -> None:
+        """Take a result, or what the run fails with."""
+        self._result, self._error = result, self._error or error
 
-    def ended(self) -> tuple[Any, str | None]:
-        """What :meth:`end` was given."""
-        return self._result, self._text
+    def ended(self) -> tuple[Any, Exception | None]:
+        """What :meth:`end` was given, of several errors the first."""
+        return self._result, self._error
 
 
 @contextmanager
@@ -255,6 +267,8 @@ def _sent(mailbox: Any) -> Iterator[None]:
 
     sender = Sender()
     without_colours(sender)
+    # what Ray reports is not the run's log
+    sender.addFilter(lambda record: not record.name.startswith("ray."))
     root = getLogger()
     if workers.first():
         root.addHandler(sender)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -33,6 +34,9 @@ BASE = {
     "state": "ERROR",
     "use_gpu": False,
 }
+#: Resumed by others than began it; the sampler has a state. Adam's is refused where the default is
+#: double precision.
+STATEFUL = {"sampler": "srns", "learner": "sgd"}
 RANKING = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC", "ItemCoverage"]
 RANKING += ["AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage", "OPAUC", "LLPAUC"]
 OURS = [name for name, cls in SAMPLERS.items() if cls.__module__.startswith("recbole_hns.")]
@@ -67,13 +71,14 @@ def cases():
         "small batches": {"sampler": "rns", "metrics": RANKING, "eval_batch_size": 120},
         "parts": {**parts, "sampler": "dns"},
         "whole users in parts": {**parts, "sampler": "all", "loss": "bsl", "bsl_pooled": True},
+        "unbroken": STATEFUL,
         "NGCF": {"sampler": "dns", "model": "NGCF", "node_dropout": 0.1, "message_dropout": 0.1},
     }
     return found
 
 
 def results(folder, num=1):
-    """Losses, hardness and test metrics of each case that ``num`` workers are tried with."""
+    """The figures of each case that ``num`` workers are tried with."""
     logging.disable(logging.WARNING)
     found = {}
     build = recbole_hns.quick_start.build_model
@@ -92,19 +97,34 @@ def results(folder, num=1):
         for name, case in cases().items():
             if num > 2 and name.startswith(("BPR ", "LightGCN ", "loss ")):
                 continue  # what is summed is the same sum
-            keys = {**BASE, "data_path": str(folder), "checkpoint_dir": str(folder), **case}
-            model, sampler = keys.pop("model", "BPR"), keys.pop("sampler")
-            config = Config(model, "small", sampler, None, keys, loss=keys.pop("loss", None))
-            init_seed(config["seed"], True)
-            loaders = data_preparation(config, create_dataset(config))
-            result = recbole_hns.quick_start.train_and_test(config, loaders, saved=False)
-            figures = [(each["train_loss"], each["hardness"] or 0.0) for each in result.epochs]
-            found[name] = np.array([*sum(figures, ()), *result["test_result"].values()])
+            found[name] = figures(folder, case)
+        # what three have begun others end
+        if num == 3:
+            figures(folder / "begun", {**STATEFUL, "epochs": 1}, saved=True)
+        else:
+            (begun,) = (folder / "begun").glob("*.pth")
+            here = folder / f"begun {num}.pth"
+            if workers.first():
+                shutil.copy(begun, here)
+            workers.of_first(None)
+            found["resumed"] = figures(folder, STATEFUL, saved=True, resume=here)
     finally:
         torch.set_default_dtype(default)
         recbole_hns.quick_start.build_model = build
         logging.disable(logging.NOTSET)
     return found
+
+
+def figures(folder, case, **how):
+    """Losses, hardness and test metrics of a case."""
+    keys = {**BASE, "data_path": ".", "checkpoint_dir": str(folder), **case}
+    model, sampler = keys.pop("model", "BPR"), keys.pop("sampler")
+    config = Config(model, "small", sampler, None, keys, loss=keys.pop("loss", None))
+    init_seed(config["seed"], True)
+    loaders = data_preparation(config, create_dataset(config))
+    result = recbole_hns.quick_start.train_and_test(config, loaders, **{"saved": False, **how})
+    of_epochs = [(each["train_loss"], each["hardness"] or 0.0) for each in result.epochs]
+    return np.array([*sum(of_epochs, ()), *result["test_result"].values()])
 
 
 def work(rank, ports, folder):
@@ -115,7 +135,7 @@ def work(rank, ports, folder):
         if rank < num:
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             dist.init_process_group("gloo", rank=rank, world_size=num)
-            found = results(folder, num)
+            found = results(Path(folder), num)
             for other in workers.of_all(found):
                 assert all(
                     np.array_equal(found[name], other[name], equal_nan=True) for name in found
@@ -123,7 +143,7 @@ def work(rank, ports, folder):
             one_line()
             dist.destroy_process_group()
         else:
-            num, found = 1, results(folder)
+            num, found = 1, results(Path(folder))
         torch.save(found, Path(folder) / f"{num} {rank}.pt")
 
 
@@ -168,9 +188,11 @@ def test_workers_have_the_figures_of_one_process(folder, monkeypatch, pytestconf
     alone, two, three = (
         torch.load(folder / f"{which}.pt", weights_only=False) for which in ("1 2", "2 0", "3 0")
     )
-    assert list(two) == list(alone) == list(cases())
+    assert list(two) == list(alone) == [*cases(), "resumed"]
     assert three.keys() <= alone.keys()
     assert "one drawn" in three
     for found in (two, three):
         for name, figures in found.items():
             np.testing.assert_allclose(figures, alone[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    for found in (alone, two):
+        np.testing.assert_allclose(found["resumed"], alone["unbroken"], rtol=1e-9)
