@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 import sys
@@ -48,8 +47,14 @@ if TYPE_CHECKING:
     from recbole_hns.data.dataset import Dataset
 
 
-#: The arguments of :func:`run` that say how several workers are started.
-LAUNCH = ("num_workers", "address", "cpus_per_worker", "gpus_per_worker", "max_failures")
+#: The arguments of :func:`run` that say how several workers are started, and their defaults.
+LAUNCH: dict[str, Any] = {
+    "num_workers": 1,
+    "address": None,
+    "cpus_per_worker": 1,
+    "gpus_per_worker": 0.0,
+    "max_failures": 3,
+}
 
 
 def run(
@@ -126,7 +131,7 @@ def run(
 
         return run_on_workers(arguments, **launch)
     for name, value in launch.items():
-        if value != inspect.signature(run).parameters[name].default:
+        if value != LAUNCH[name]:
             raise UserError.of(name, value, "needs num_workers > 1, of which it says more")
     with workers.group_of_torchrun():
         return _run(**arguments)
