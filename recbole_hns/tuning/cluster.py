@@ -50,7 +50,7 @@ def check_address(address: str) -> None:
     """See that a Ray cluster answers at ``HOST:PORT``; Ray itself would try for minutes.
 
     Raises:
-        UserError: if none does.
+        UserError: if none does, or it asks for a token that is not there.
     """
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 2**16):
@@ -68,7 +68,11 @@ def check_address(address: str) -> None:
             left = max(AGAIN_SECONDS, end - time.monotonic())
             subprocess.run(command, capture_output=True, check=True, timeout=left)
             return
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if b"AuthenticationError" in (error.stderr or b""):
+                token = "the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+                allowed = f"the Ray cluster there asks for {token}, with RAY_AUTH_MODE=token"
+                raise UserError.of("address", address, allowed) from None
             # a busy cluster does not answer within the time that Ray gives it
             if time.monotonic() >= end:
                 allowed = f"no Ray cluster answered there within {HEALTH_SECONDS} s"

@@ -39,6 +39,16 @@ def test_a_busy_cluster_is_waited_for(address, monkeypatch, capsys):
     assert capsys.readouterr().err == told
 
 
+def test_a_cluster_that_asks_for_a_token(address, monkeypatch):
+    def ask(command, **more):
+        error = b"ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken"
+        raise subprocess.CalledProcessError(1, command, stderr=error)
+
+    monkeypatch.setattr(cluster.subprocess, "run", ask)
+    with pytest.raises(UserError, match=r"asks for the token in .*, with RAY_AUTH_MODE=token"):
+        cluster.check_address(address)
+
+
 def test_not_for_ever(address, monkeypatch):
     monkeypatch.setattr(cluster, "HEALTH_SECONDS", 0)
     monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.1)
