@@ -267,8 +267,9 @@ def _sent(mailbox: Any) -> Iterator[None]:
 
     sender = Sender()
     without_colours(sender)
-    # what Ray reports is not the run's log
-    sender.addFilter(lambda record: not record.name.startswith("ray."))
+    # what Ray reports is not the run's log; not all of its loggers are named after it
+    of_ray = str(Path(ray.__file__).parent)
+    sender.addFilter(lambda record: not record.pathname.startswith(of_ray))
     root = getLogger()
     if workers.first():
         root.addHandler(sender)
