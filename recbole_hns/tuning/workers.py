@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 train = ray_train()
 
+#: The folder of Ray's own code.
+OF_RAY = str(Path(ray.__file__).parent)
+
 #: Seconds between two looks for what the first worker logs.
 LOG_SECONDS = 1.0
 
@@ -268,8 +271,7 @@ def _sent(mailbox: Any) -> Iterator[None]:
     sender = Sender()
     without_colours(sender)
     # what Ray reports is not the run's log; not all of its loggers are named after it
-    of_ray = str(Path(ray.__file__).parent)
-    sender.addFilter(lambda record: not record.pathname.startswith(of_ray))
+    sender.addFilter(lambda record: not record.pathname.startswith(OF_RAY))
     root = getLogger()
     if workers.first():
         root.addHandler(sender)
