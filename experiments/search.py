@@ -121,7 +121,7 @@ def search(arguments: list[str], folder: Path, limit: float | None) -> None:
     Raises:
         JobError: if it fails, or no trial has come to a validation score.
     """
-    resumed = bool([*folder.glob("files/*.yaml")])
+    resumed = any(folder.glob("files/*.yaml"))
     if not resumed:
         shutil.rmtree(folder, ignore_errors=True)
     files = folder / "files"

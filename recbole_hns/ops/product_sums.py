@@ -223,6 +223,7 @@ class _LogSumExp(torch.autograd.Function):
         query, total, query_grad = ctx.saved_tensors
         factor, item_grad = grad / ctx.tau, ctx.item_grad
         query_grad = query_grad * factor.unsqueeze(1)
+        # a batch may have no rows, and no factor
         if item_grad is not None and (factor == factor[:1]).all():
             return query_grad, (item_grad * factor[:1].sum()).t(), None, None, None
         weighted = query * (factor / total).unsqueeze(1)
