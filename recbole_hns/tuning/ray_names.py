@@ -1,4 +1,6 @@
-"""Ray, imported in one place: the one that knows how Ray 2.6.3 and the current Ray differ.
+"""Ray, imported in one place, before which its settings are made.
+
+It is also the one that knows how Ray 2.6.3 and the current Ray differ.
 
 RecBole's metadata admits Ray up to 2.6.3. Later releases moved what a sweep needs from ``ray.air``
 to ``ray.tune``.
@@ -43,6 +45,7 @@ with warnings.catch_warnings():
     from ray.tune.execution import tune_controller
     from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
     from ray.tune.search import Searcher
+    from ray.tune.search.optuna import OptunaSearch
 
     if hasattr(tune, "RunConfig"):
         from ray.tune import RunConfig, report
@@ -97,6 +100,7 @@ for module in (actor_manager, tune_controller):
 __all__ = [
     "ASHAScheduler",
     "MedianStoppingRule",
+    "OptunaSearch",
     "RunConfig",
     "Searcher",
     "ray",

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from ray.tune.search.optuna import OptunaSearch
 
 from recbole_hns.results import Run, read_run
 from recbole_hns.tuning.joint import JointSpace
-from recbole_hns.tuning.ray_names import ASHAScheduler, report
+from recbole_hns.tuning.ray_names import ASHAScheduler, OptunaSearch, report
 from recbole_hns.tuning.trial import Job, outcome, train_into
 
 #: The key of a trial's number among those of its point.
