@@ -125,6 +125,7 @@ TABLE = (
     ),
     Key("NEG_PREFIX", str),
     Key("LIST_SUFFIX", Text),
+    Key("ITEM_LIST_LENGTH_FIELD", Text),
     Key("MAX_ITEM_LIST_LENGTH", PositiveInt),
     Key("load_col", dict[Text, Names | Literal["*"]] | None),
     Key("unload_col", dict[Text, Names]),

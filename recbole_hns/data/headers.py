@@ -94,8 +94,10 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
         if not headers["inter"]:
             continue
         named = columns_named(config)
-        if part and is_sequential(config):
-            named.append(_of_sequences(config, headers["inter"]))
+        if is_sequential(config):
+            _check_length_field(config, headers)
+            if part:
+                named.append(_of_sequences(config, headers["inter"]))
         for column, key, use, types, files in named:
             file = next((file for file in files if column in headers[file]), None)
             if file is None:
@@ -115,6 +117,7 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
                 allowed = f"{use} needs {column}; the file has {', '.join(headers[file])}"
                 raise UserError.of("load_col", load_col, allowed)
             added.setdefault(file, set()).add(column)
+        _check_threshold(config, named)
         if not default:
             _tell_what_is_missing(load_col or {}, headers)
     for file in added.keys() & ID_FIELDS.keys():
@@ -135,6 +138,33 @@ def _of_sequences(config: Config, header: dict[str, str]) -> Named:
     if lists not in (alias or ()):
         raise UserError.of("alias_of_item_id", alias, f"must have {lists}, whose items are items")
     return Named(lists, "LIST_SUFFIX", "a sequential model", ("token_seq",))
+
+
+def _check_length_field(config: Config, headers: _Headers) -> None:
+    """See that the lengths of sequences take the place of nothing else.
+
+    Raises:
+        UserError: if a column, or the lists of one, have their name.
+    """
+    name, suffix = config["ITEM_LIST_LENGTH_FIELD"], config["LIST_SUFFIX"]
+    taken = {config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]}
+    taken |= {f"{column}{suffix}" for column in headers["inter"]}
+    taken |= headers["user"].keys() | headers["item"].keys()
+    # a ready split that has the lists may have their lengths too
+    if f"{config['ITEM_ID_FIELD']}{suffix}" not in headers["inter"]:
+        taken |= headers["inter"].keys()
+    if name in taken:
+        allowed = "must be a name that no column of the data, and no list of one, has"
+        raise UserError.of("ITEM_LIST_LENGTH_FIELD", name, allowed)
+
+
+def _check_threshold(config: Config, named: list[Named]) -> None:
+    """See that a column which becomes the label is used for nothing else; RecBole takes it away."""
+    threshold = config["threshold"] or {}
+    for column, key, use, *_ in named:
+        if column in threshold and key != "threshold":
+            allowed = f"takes the place of {column}, which {use} needs"
+            raise UserError.of("threshold", threshold, allowed)
 
 
 class _Headers(dict[str, dict[str, str]]):

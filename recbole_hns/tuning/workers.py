@@ -64,6 +64,10 @@ def run_on_workers(
         JobError: if workers were lost more often than ``max_failures``.
     """
     report: Callable[[str], object] = arguments["report"] or print
+    try:
+        ray.cloudpickle.dumps(arguments["callbacks"])
+    except Exception as error:  # whatever theirs raise
+        raise UserError(f"callbacks: cannot be sent to workers: {error}") from error
     if address is not None:
         check_address(address)
     resources = Resources(cpus_per_worker, gpus_per_worker, None, address)

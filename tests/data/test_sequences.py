@@ -530,6 +530,21 @@ def test_a_ready_split_needs_times():
         preparation.create_dataset(ready())
 
 
+@pytest.mark.parametrize("name", ["item_id", "user_id", "timestamp", "item_id_list"])
+def test_lengths_take_the_place_of_nothing_else(name):
+    write_parts(train=[("a", "1", 1)], valid=[("a", "2", 2)], test=[("a", "3", 3)])
+    with pytest.raises(UserError, match=f"^ITEM_LIST_LENGTH_FIELD={name}: must be a name that no"):
+        preparation.create_dataset(ready(ITEM_LIST_LENGTH_FIELD=name))
+
+
+def test_times_are_no_label():
+    header = ["user_id:token", "item_id:token", "timestamp:float"]
+    write([("a", "1", 1), ("a", "2", 2), ("a", "3", 3)], header)
+    keys = {"threshold": {"timestamp": 2}}
+    with pytest.raises(UserError, match=r"^threshold=.*: takes the place of timestamp, which ord"):
+        preparation.create_dataset(configured(**keys))
+
+
 def test_lists_of_a_file_are_read_as_recbole_reads_them():
     rng = np.random.default_rng(17)
     header = ["user_id:token", "item_id:token", "item_id_list:token_seq"]

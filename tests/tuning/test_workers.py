@@ -1,6 +1,7 @@
 """Workers of Ray: one that is killed, one that alone raises an error, and their GPUs."""
 
 import sys
+import threading
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -61,6 +62,12 @@ def test_one_killed_is_replaced_and_an_error_of_one_ends_all_in_its_line(toy, se
     (file,) = workers.Path("saved").glob("*.json")
     found = [epoch.train_loss for epoch in read_run(file).epochs]
     np.testing.assert_allclose(found, [each["train_loss"] for each in alone.epochs], rtol=1e-6)
+
+
+def test_a_callback_that_cannot_be_sent(toy):
+    lock = threading.Lock()
+    with pytest.raises(UserError, match=r"^callbacks: cannot be sent to workers: cannot pickle"):
+        run(config_dict={**QUIET, **toy}, num_workers=2, callbacks=[lambda trainer: lock.locked()])
 
 
 class Mailbox(workers.Mailbox):
