@@ -18,6 +18,7 @@ from recbole_hns.data.preparation import create_dataset, data_preparation
 from recbole_hns.errors import UserError
 from recbole_hns.loss.registry import LOSSES
 from recbole_hns.model import adapter_class, make_adapter, predict_by_cosine
+from recbole_hns.model.adjacency import made_from_arrays
 from recbole_hns.registry import find_class
 from recbole_hns.sampler.registry import SAMPLERS
 from recbole_hns.training.checkpoint import DOES_NOT_FIT, load_best, load_checkpoint
@@ -59,7 +60,8 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     """
     adapter_class(config.model_class).check(config, dataset)
     try:
-        model = config.model_class(config, dataset)
+        with made_from_arrays():
+            model = config.model_class(config, dataset)
     except Exception as error:  # what a model raises for its hyperparameters varies
         reason = f"cannot be built: {type(error).__name__}: {error}"
         raise UserError.of("model", config["model"], reason) from error
