@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -145,7 +146,9 @@ def watch(command: list[str], folder: Path, curve: Curve, limit: float | None) -
     """Run a command as :func:`search`; returns the CPU seconds with those before it."""
     files = folder / "files"
     with (folder / "log.txt").open("a") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        # beside other work, trials would hardly go on with Ray's own niceness of 15
+        environment = {**os.environ, "RAY_worker_niceness": "0"}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         spent = Spent(process.pid, curve.seconds)
         try:
             while process.poll() is None and (limit is None or spent.seconds() < limit):
@@ -264,4 +267,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # as Ctrl-C, which ends what was called, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
