@@ -38,6 +38,7 @@ METHODS = {
         "--model=LightGCN",
         "--sampler=dns_mn",
         f"--params={Path(__file__).parent / 'search_random.yaml'}",
+        "--require_pow=True",
         "--num_samples=1000",
         "--scheduler=asha",
     ],
@@ -156,7 +157,7 @@ def watch(command: list[str], folder: Path, curve: Curve, limit: float | None) -
                 time.sleep(LOOK)
         finally:
             status = process.poll()
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
     if status:
         raise JobError(f"{folder.name} ended with exit status {status}: see {folder / 'log.txt'}")
