@@ -125,13 +125,18 @@ def columns_to_load(config: Config) -> dict[str, set[str]]:
     return added
 
 
+def _lists_of_items(config: Config) -> str:
+    """The column of the items that came before, where a file has them."""
+    return f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+
+
 def _of_sequences(config: Config, header: dict[str, str]) -> Named:
     """What a file of a ready split has for a sequential model: the lists, or times to make them.
 
     Raises:
         UserError: if the items of the lists would get other ids than the items.
     """
-    lists = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    lists = _lists_of_items(config)
     if lists not in header:
         return Named(config["TIME_FIELD"], "TIME_FIELD", "a sequential model")
     alias = config["alias_of_item_id"]
@@ -146,12 +151,12 @@ def _check_length_field(config: Config, headers: _Headers) -> None:
     Raises:
         UserError: if a column, or the lists of one, have their name.
     """
-    name, suffix = config["ITEM_LIST_LENGTH_FIELD"], config["LIST_SUFFIX"]
+    name = config["ITEM_LIST_LENGTH_FIELD"]
     taken = {config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]}
-    taken |= {f"{column}{suffix}" for column in headers["inter"]}
+    taken |= {f"{column}{config['LIST_SUFFIX']}" for column in headers["inter"]}
     taken |= headers["user"].keys() | headers["item"].keys()
     # a ready split that has the lists may have their lengths too
-    if f"{config['ITEM_ID_FIELD']}{suffix}" not in headers["inter"]:
+    if _lists_of_items(config) not in headers["inter"]:
         taken |= headers["inter"].keys()
     if name in taken:
         allowed = "must be a name that no column of the data, and no list of one, has"

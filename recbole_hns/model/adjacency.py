@@ -47,9 +47,9 @@ def normalised_adjacency(model: Any) -> Tensor:
     key = pairs.row.astype(np.int64) * model.n_items + pairs.col
     first = np.sort(np.unique(key, return_index=True)[1])
     user, item = (ids[first].astype(np.int64) for ids in (pairs.row, pairs.col + model.n_users))
-    by_user, by_item = (np.argsort(ids, kind="stable") for ids in (user, item))
-    row = np.concatenate([user[by_user], item[by_item]])
-    column = np.concatenate([item[by_user], user[by_item]])
+    row, column = np.concatenate([user, item]), np.concatenate([item, user])
+    by_row = np.argsort(row, kind="stable")
+    row, column = row[by_row], column[by_row]
     nodes = model.n_users + model.n_items
     # RecBole's way not to divide by zero
     diagonal = np.power(np.bincount(row, minlength=nodes) + 1e-7, -0.5)
