@@ -27,6 +27,9 @@ from recbole_hns.protocol import Protocol, protocol_note
 
 PACKAGES = ("recbole-hns", "recbole", "torch", "numpy", "scipy", "pandas")
 
+#: Seconds of an epoch; of training also those of the processor.
+SECONDS = ("train_seconds", "train_cpu_seconds", "eval_seconds")
+
 #: A metric's value; None where it is not finite, for which JSON has no number.
 Metrics = dict[str, FiniteFloat | None]
 
@@ -36,6 +39,7 @@ class Epoch(BaseModel):
 
     Attributes:
         epoch: the number of epochs trained by its end, so the first is 1.
+        train_cpu_seconds: of the processor, all threads of the process together.
         hardness: mean negative hardness, None where it was undefined.
         eval_seconds: None where the epoch was not evaluated.
     """
@@ -46,6 +50,7 @@ class Epoch(BaseModel):
     epoch: Annotated[int, Field(ge=0, lt=2**53)]
     train_loss: FiniteFloat | None = None
     train_seconds: FiniteFloat | None = None
+    train_cpu_seconds: FiniteFloat | None = None
     hardness: FiniteFloat | None = None
     eval_seconds: FiniteFloat | None = None
 

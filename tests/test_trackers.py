@@ -37,7 +37,8 @@ def test_a_csv_has_a_line_an_epoch(toy):
     result = run(config_dict={**SHORT, **toy, "eval_step": 2}, callbacks=[CsvLog("new/log.csv")])
     lines = lines_of("new/log.csv")
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
-    assert list(lines[0])[:4] == ["epoch", "train_loss", "train_seconds", "hardness"]
+    first = ["epoch", "train_loss", "train_seconds", "train_cpu_seconds", "hardness"]
+    assert list(lines[0])[:5] == first
     assert [line["ndcg@5"] != "" for line in lines] == [False, True, False]
     for line, epoch in zip(lines, result.epochs):
         assert float(line["train_loss"]) == epoch["train_loss"]

@@ -299,7 +299,7 @@ class HardNegativeTrainer(Trainer):
         show_progress: bool = False,
     ) -> float | tuple[float, ...]:
         """Train one epoch; returns the losses summed over its batches, as RecBole's."""
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         self._agree_on_draws()
         self._start_epoch(epoch_idx)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
@@ -354,6 +354,7 @@ class HardNegativeTrainer(Trainer):
             "epoch": epoch_idx + 1,
             "train_loss": sum(sums),
             "train_seconds": time.perf_counter() - start,
+            "train_cpu_seconds": time.process_time() - cpu_start,
             "hardness": self.hardness,
         }
         self.record.epochs.append(entry)

@@ -202,16 +202,21 @@ def fit_and_test(
         for key, value in setting.items():
             config[key] = value
         init_seed(config["seed"], config["reproducibility"])
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         with threadpool_limits(threads):
             model = model_class(name)(config, split.train)
             trainer = TraditionalTrainer(config, model)
             with closing(trainer.tensorboard):
                 trainer.fit(train_data, saved=False, verbose=False)
-        seconds = time.perf_counter() - start
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         start = time.perf_counter()
         score, result = trainer._valid_epoch(valid_data)
-        epoch = {"epoch": 1, "train_seconds": seconds, "eval_seconds": time.perf_counter() - start}
+        epoch = {
+            "epoch": 1,
+            "train_seconds": seconds,
+            "train_cpu_seconds": cpu_seconds,
+            "eval_seconds": time.perf_counter() - start,
+        }
         tried.append({**setting, "score": score, "seconds": seconds})
         if best is None or (score > best[0] if bigger else score < best[0]):
             best = score, result, trainer, setting, epoch

@@ -31,6 +31,7 @@ from recbole_hns.tuning.baselines import BASELINES, baseline_names
 from recbole_hns.tuning.cluster import Resources, ray_session
 from recbole_hns.tuning.comparison_page import (
     LEVEL,
+    SHOWN_SECONDS,
     TIED,
     latex,
     markdown,
@@ -395,7 +396,7 @@ def _write(job: Job, runs: pd.DataFrame, once: Sequence[str], folder: Path, told
     if not len(finished):
         return "\n".join(failed)
     statistics = compared(_for_every_seed(finished, once))
-    seconds = finished.groupby("sampler")["train_seconds"].mean()
+    seconds = finished.groupby("sampler")[list(SHOWN_SECONDS)].mean()
     note = _note(job, sorted(runs["seed"].unique()), once, told)
     if len(finished) < len(runs):
         note += f" {len(runs) - len(finished)} of {len(runs)} runs have not finished."
@@ -484,7 +485,10 @@ def _note(job: Job, seeds: Sequence[int], once: Sequence[str], told: str) -> str
             f"{TIED}: such a test does not distinguish it from the best (corrected p-value of "
             f"{LEVEL} or more)."
         )
-    numbers += " Seconds: of training, without evaluation, a run's."
+    numbers += (
+        " Seconds: of training, without evaluation, a run's; CPU seconds: of the processor, of all "
+        "its threads together."
+    )
     baselines = dict.fromkeys(point["sampler"] for point in job.points if job.is_baseline(point))
     if baselines:
         numbers += (

@@ -17,6 +17,9 @@ BELOW = 3
 #: The level of the tests: a larger corrected p-value does not distinguish a sampler from the best.
 LEVEL = 0.05
 
+#: Columns of seconds, and their headers.
+SHOWN_SECONDS = {"train_seconds": "seconds", "train_cpu_seconds": "CPU seconds"}
+
 #: The mark of such a sampler.
 TIED = "†"
 
@@ -50,22 +53,23 @@ LATEX = Markup(
 )
 
 
-def markdown(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
+def markdown(statistics: pd.DataFrame, seconds: pd.DataFrame, note: str) -> str:
     """The table as Markdown, with a note under it.
 
     Args:
         statistics: as :func:`recbole_hns.tuning.statistics.compared` returns it.
-        seconds: those that a run of each sampler trained.
+        seconds: those that a run of each sampler trained, with the columns of
+            :data:`SHOWN_SECONDS`.
         note: what the numbers are of.
     """
     header, *rows = _cells(statistics, seconds, MARKDOWN)
     return f"{pipe_table(header, rows)}\n\n{note}\n"
 
 
-def latex(statistics: pd.DataFrame, seconds: pd.Series, note: str) -> str:
+def latex(statistics: pd.DataFrame, seconds: pd.DataFrame, note: str) -> str:
     """The table as a LaTeX ``tabular`` that needs the package booktabs; see :func:`markdown`."""
     header, *rows = [" & ".join(row) + r" \\" for row in _cells(statistics, seconds, LATEX)]
-    columns = "l" + "r" * (statistics["metric"].nunique() + 1)
+    columns = "l" + "r" * (statistics["metric"].nunique() + len(SHOWN_SECONDS))
     return _tabular(note, columns, header, rows[:-BELOW], rows[-BELOW:])
 
 
@@ -112,19 +116,21 @@ def _user_cells(against: pd.DataFrame, markup: Markup) -> list[list[str]]:
     return rows
 
 
-def _cells(statistics: pd.DataFrame, seconds: pd.Series, markup: Markup) -> list[list[str]]:
+def _cells(statistics: pd.DataFrame, seconds: pd.DataFrame, markup: Markup) -> list[list[str]]:
     """Header, one row a sampler, and :data:`BELOW` rows of improvement and p-values."""
     metrics = list(statistics["metric"].unique())
-    rows = [["sampler", *(markup.text(metric) for metric in metrics), "seconds"]]
+    rows = [["sampler", *(markup.text(metric) for metric in metrics), *SHOWN_SECONDS.values()]]
     for sampler, own in statistics.groupby("sampler", sort=False):
         cells = own.set_index("metric").loc[metrics].itertuples()
         values = [_value(cell, markup) for cell in cells]
-        rows.append([markup.text(sampler), *values, f"{seconds[sampler]:.1f}"])
+        taken = [f"{seconds.loc[sampler, key]:.1f}" for key in SHOWN_SECONDS]
+        rows.append([markup.text(sampler), *values, *taken])
     second = statistics[statistics["rank"] == 2].set_index("metric").reindex(metrics)
+    none = [""] * len(SHOWN_SECONDS)
     improvement = _numbers(second["improvement_percent"], "{:+.2f}")
-    rows.append([markup.text("improvement, %"), *improvement, ""])
-    rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}"), ""])
-    rows.append(["p-value, Holm", *_numbers(second["p_holm"], "{:.2g}"), ""])
+    rows.append([markup.text("improvement, %"), *improvement, *none])
+    rows.append(["p-value", *_numbers(second["p_value"], "{:.2g}"), *none])
+    rows.append(["p-value, Holm", *_numbers(second["p_holm"], "{:.2g}"), *none])
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_hns.files import replace_file
+from recbole_hns.results import SECONDS
 from recbole_hns.tuning.space import frozen
 
 #: What a trial's row says of how it ended. A stopped one was ended by the scheduler, untested.
@@ -74,7 +75,7 @@ class TrialTable:
         file = self._files[row["trial"]]
         if file.is_file():
             row["result_file"] = file.relative_to(self.path.parent).as_posix()
-        told = ("score", "best_epoch", "epochs", "train_seconds", "eval_seconds")
+        told = ("score", "best_epoch", "epochs", *SECONDS)
         row.update(
             {
                 key: value

@@ -17,7 +17,7 @@ from recbole_hns.config.keys import forced
 from recbole_hns.data.preparation import data_loaders
 from recbole_hns.loss.base import Loss
 from recbole_hns.quick_start import train_and_test
-from recbole_hns.results import Run, read_run
+from recbole_hns.results import SECONDS, Run, read_run
 from recbole_hns.sampler.base import HardNegativeSampler
 from recbole_hns.training.trainer import EpochEnd
 from recbole_hns.tuning.baselines import BASELINES, described, fit_and_test
@@ -168,9 +168,9 @@ def outcome(run: Run) -> dict[str, Any]:
 
     Returns:
         ``score``, the best validation score; ``best_epoch``, the number of epochs after which it
-        was reached; ``epochs``, how many were trained; ``train_seconds`` and ``eval_seconds``,
-        their sums; and the metrics of the best epoch, ``valid_ndcg@10`` and, once the run is
-        finished, ``test_ndcg@10``.
+        was reached; ``epochs``, how many were trained; the sums of their
+        :data:`~recbole_hns.results.SECONDS`; and the metrics of the best epoch, ``valid_ndcg@10``
+        and, once the run is finished, ``test_ndcg@10``.
     """
     valid, test = run.best_valid_result or {}, run.test_result or {}
     return {
@@ -179,6 +179,5 @@ def outcome(run: Run) -> dict[str, Any]:
         "epochs": len(run.epochs),
         **{f"valid_{key}": value for key, value in valid.items()},
         **{f"test_{key}": value for key, value in test.items()},
-        "train_seconds": sum(epoch.train_seconds or 0.0 for epoch in run.epochs),
-        "eval_seconds": sum(epoch.eval_seconds or 0.0 for epoch in run.epochs),
+        **{key: sum(getattr(epoch, key) or 0.0 for epoch in run.epochs) for key in SECONDS},
     }

@@ -24,7 +24,8 @@ def runs(values, metric="ndcg@10"):
 
 
 #: Of training, by sampler.
-SECONDS = pd.Series({"a": 2.0, "b": 3.0, "dns_mn": 60.24, "rns": 7.0, "ahns": 8.0})
+TAKEN = pd.Series({"a": 2.0, "b": 3.0, "dns_mn": 60.24, "rns": 7.0, "ahns": 8.0})
+SECONDS = pd.DataFrame({"train_seconds": TAKEN, "train_cpu_seconds": 2 * TAKEN})
 
 FINE = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)
 
@@ -83,17 +84,17 @@ def test_too_little_for_a_number_gives_none():
     assert single[["std", "p_value"]].isna().all(axis=None)
     alone = compared(runs({"a": [0.2, 0.3]}))
     assert alone["improvement_percent"].isna().all()
-    assert "| a | **0.2500** ± 0.0707 | 2.0 |" in markdown(alone, SECONDS, "")
+    assert "| a | **0.2500** ± 0.0707 | 2.0 | 4.0 |" in markdown(alone, SECONDS, "")
     same = compared(runs({"a": [0.2, 0.3], "b": [0.1, 0.2]}))
     assert same["p_value"].isna().all()
     equal = compared(runs({"a": [0.2, 0.3], "b": [0.2, 0.3]}))
     assert list(equal["p_value"].dropna()) == [1]
-    assert "| b | <u>0.2500</u> ± 0.0707 † | 3.0 |" in markdown(equal, SECONDS, "")
+    assert "| b | <u>0.2500</u> ± 0.0707 † | 3.0 | 6.0 |" in markdown(equal, SECONDS, "")
     shown = markdown(single, SECONDS, "")
     assert "| a | **0.2000** | 2.0 |" in shown
     assert "| improvement, % | +100.00 |  |" in shown
-    assert "| p-value | - |  |" in shown
-    assert "| p-value, Holm | - |  |" in shown
+    assert "| p-value | - |  |  |" in shown
+    assert "| p-value, Holm | - |  |  |" in shown
 
 
 @pytest.fixture
@@ -109,18 +110,18 @@ def statistics():
 
 def test_markdown(statistics):
     lines = markdown(statistics, SECONDS, "What it is.").splitlines()
-    assert lines[0] == "| sampler | ndcg@10 | recall@5 | seconds |"
-    assert lines[2] == "| dns_mn | **0.3100** ± 0.0141 | <u>0.3000</u> ± 0.0000 † | 60.2 |"
-    assert lines[3] == "| rns | 0.1050 ± 0.0071 | **0.4500** ± 0.0707 | 7.0 |"
-    assert lines[4] == "| ahns | <u>0.2250</u> ± 0.0354 † | 0.1500 ± 0.0707 | 8.0 |"
-    assert lines[5] == "| improvement, % | +37.78 | +50.00 |  |"
+    assert lines[0] == "| sampler | ndcg@10 | recall@5 | seconds | CPU seconds |"
+    assert lines[2] == "| dns_mn | **0.3100** ± 0.0141 | <u>0.3000</u> ± 0.0000 † | 60.2 | 120.5 |"
+    assert lines[3] == "| rns | 0.1050 ± 0.0071 | **0.4500** ± 0.0707 | 7.0 | 14.0 |"
+    assert lines[4] == "| ahns | <u>0.2250</u> ± 0.0354 † | 0.1500 ± 0.0707 | 8.0 | 16.0 |"
+    assert lines[5] == "| improvement, % | +37.78 | +50.00 |  |  |"
     assert lines[-1] == "What it is."
 
 
 def test_latex(statistics):
     text = latex(statistics, SECONDS, "What it is.")
-    assert text.startswith("% What it is.\n\\begin{tabular}{lrrr}\n\\toprule\n")
+    assert text.startswith("% What it is.\n\\begin{tabular}{lrrrr}\n\\toprule\n")
     dns_mn = r"\textbf{0.3100} $\pm$ 0.0141 & \underline{0.3000} $\pm$ 0.0000$^\dagger$"
-    assert rf"dns\_mn & {dns_mn} & 60.2 \\" in text
-    assert r"improvement, \% & +37.78 & +50.00 &  \\" in text
+    assert rf"dns\_mn & {dns_mn} & 60.2 & 120.5 \\" in text
+    assert r"improvement, \% & +37.78 & +50.00 &  &  \\" in text
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")
