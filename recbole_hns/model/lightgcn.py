@@ -54,13 +54,22 @@ class LightGCNAdapter(PropagatedAdapter):
         negatives: Negatives | None = None,
         negative_rows: NegativeRows | None = None,
     ) -> Losses:
-        """The model's loss, its L2 term by rows where the optimiser is one of rows."""
-        by_rows = self._by_rows(encoded, negatives)
-        with ExitStack() as stack:
-            if by_rows:
-                for module in (self.model.user_embedding, self.model.item_embedding):
-                    stack.enter_context(replaced(module, "forward", partial(_rows, module.weight)))
-            found = super().total(encoded, batch, loss, negatives, negative_rows)
+        """The model's loss, its L2 term by rows where the optimiser is one of rows.
+
+        A term without weight is not computed: its gradient would be a table of zeros for each use.
+        """
+        model, by_rows = self.model, self._by_rows(encoded, negatives)
+        if not model.reg_weight and type(model).calculate_loss is LightGCN.calculate_loss:
+            # as calculate_loss does: embeddings that were kept for evaluation are none any more
+            model.restore_user_e, model.restore_item_e = None, None
+            found: Losses = loss
+        else:
+            with ExitStack() as stack:
+                if by_rows:
+                    for module in (model.user_embedding, model.item_embedding):
+                        rows = partial(_rows, module.weight)
+                        stack.enter_context(replaced(module, "forward", rows))
+                found = super().total(encoded, batch, loss, negatives, negative_rows)
         if by_rows:
             assert negatives is not None
             self._leaves.touch(batch, negatives)

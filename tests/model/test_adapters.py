@@ -51,6 +51,30 @@ def test_with_one_random_negative_the_loss_is_recboles(model, toy):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_layers", [0, 2])
+def test_an_l2_term_without_weight_changes_nothing(toy, n_layers):
+    keys = {"model": "LightGCN", "n_layers": n_layers, "reg_weight": 0.0, "sampler": "rns"}
+    _, train, _, trainer = prepared(**toy, **keys)
+    model = trainer.model
+    batch = first_batch(trainer, train)
+    model.restore_user_e, model.restore_item_e = model.forward()
+    torch.manual_seed(5)
+    neg_item = trainer.pool.draw(batch.user, 1).squeeze(1)
+    torch.manual_seed(5)
+    found, _ = step(trainer, batch)
+    # what evaluation had kept is that of the parameters of before
+    assert model.restore_user_e is model.restore_item_e is None
+    found.backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    interaction = trainer.adapter._interaction(batch.user, batch.pos_item, neg_item)
+    expected = model.calculate_loss(interaction)
+    expected.sum().backward()
+    torch.testing.assert_close(found, expected.squeeze(), rtol=1e-5, atol=1e-5)
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
 def test_any_model_with_bpr_loss_gets_the_same_loss_by_predict(toy):
     """A model this package does not know is scored pair by pair; BPR serves as one."""
     keys = {"sampler": "softmax_v", "candidate_num": 8}
