@@ -105,6 +105,7 @@ TABLE = (
     Key("embedding_size", Annotated[int, Field(gt=0, le=2**16)]),
     Key("n_layers", Annotated[int, Field(ge=0, le=1000)]),
     Key("reg_weight", WEIGHT),
+    Key("require_pow", bool, searchable=True),
     Key("node_dropout", Dropout),
     Key("message_dropout", Dropout),
     Key("drop_ratio", Dropout),

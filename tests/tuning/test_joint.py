@@ -73,7 +73,7 @@ def test_every_point_can_be_trained(model, keys, facts, seed):
     cls = sampler_class(together["sampler"])
     axes = make_axes(model_class(model), cls, together)
     known = searchable(cls, [type(axes.loss)], model)
-    assert point.keys() <= {*known, "sampler", "require_pow"}
+    assert point.keys() <= {*known, "sampler"}
     # nothing is searched that nothing reads
     assert not without_effect(axes.sampler, axes.loss, point)
     if "dns_m" in point and together["candidate_num"] != "all":
