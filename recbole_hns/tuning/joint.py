@@ -33,8 +33,12 @@ LOSSES = ("softmax", "sl_at_k", "bsl")
 #: What is searched in place of M of DNS(M,N): M over N, with which every N has a possible M.
 FRACTION = "dns_m_fraction"
 
-#: A recipe beside them: negatives by popularity, and inner products at evaluation.
-BY_POPULARITY = ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml")
+#: Recipes beside the recommended ones: SL@K, and negatives by popularity with inner products at
+#: evaluation.
+BESIDE = (
+    ("paper/sl_at_k/common.yaml", "paper/sl_at_k/gowalla-ir-mf-sl_at_k.yaml"),
+    ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml"),
+)
 
 #: Epochs between two decays of the learning rate.
 DECAY_STEP = 5
@@ -166,7 +170,8 @@ class JointSpace:
             if loss == "sl_at_k":
                 found.number("sl_weight_tau", 0.5, 2.0, log=True)
             elif loss == "bsl":
-                found.number("bsl_power", 1.0, 1.2)
+                found.number("bsl_power", 0.8, 1.3)
+                found.choice("bsl_pooled", [False, True])
         else:
             _listed(found, "all", loss, [loss_class(loss)])
         if number is not None:
@@ -268,7 +273,8 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     recommended = sorted(properties_path("recommended").glob("*.yaml"))
-    for files in [*([path] for path in recommended), [*map(properties_path, BY_POPULARITY)]]:
+    beside = ([*map(properties_path, files)] for files in BESIDE)
+    for files in [*([path] for path in recommended), *beside]:
         said = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
@@ -298,6 +304,7 @@ UNSAID = {
     "reg_weight": 0.0,
     "weight_decay": 0.0,
     "lr_decay": 1.0,
+    "bsl_pooled": False,
 }
 
 
