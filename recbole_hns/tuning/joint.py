@@ -33,12 +33,8 @@ LOSSES = ("softmax", "sl_at_k", "bsl")
 #: What is searched in place of M of DNS(M,N): M over N, with which every N has a possible M.
 FRACTION = "dns_m_fraction"
 
-#: Recipes beside the recommended ones: SL@K, and negatives by popularity with inner products at
-#: evaluation.
-BESIDE = (
-    ("paper/sl_at_k/common.yaml", "paper/sl_at_k/gowalla-ir-mf-sl_at_k.yaml"),
-    ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml"),
-)
+#: A recipe beside them: negatives by popularity, and inner products at evaluation.
+BY_POPULARITY = ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml")
 
 #: Epochs between two decays of the learning rate.
 DECAY_STEP = 5
@@ -273,8 +269,7 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     recommended = sorted(properties_path("recommended").glob("*.yaml"))
-    beside = ([*map(properties_path, files)] for files in BESIDE)
-    for files in [*([path] for path in recommended), *beside]:
+    for files in [*([path] for path in recommended), [*map(properties_path, BY_POPULARITY)]]:
         said = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
