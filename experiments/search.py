@@ -38,7 +38,6 @@ METHODS = {
         "--model=LightGCN",
         "--sampler=dns_mn",
         f"--params={Path(__file__).parent / 'search_random.yaml'}",
-        "--require_pow=True",
         "--num_samples=1000",
         "--scheduler=asha",
     ],
