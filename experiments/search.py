@@ -28,8 +28,8 @@ from recbole_hns.files import properties_path, replace_file, writable_directory
 
 Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
 
-#: What is called.
-PROGRAM = [sys.executable, "-m", "recbole_hns"]
+#: What is called: ``recbole-hns``, which does not have the recipes of the data set.
+PROGRAM = [sys.executable, str(Path(__file__).with_name("unseen.py"))]
 
 #: Every search, by the options that make ``tune`` it. What is random has no end of its own.
 METHODS = {
@@ -72,10 +72,11 @@ OPTIONS = options(
 HELP = """\
 Run `recbole-hns tune` one search after the other: the joint search, random search (of DNS(M,N) on
 LightGCN, which it is favoured by) and the grid that comes with DNS(M,N), each for every seed, until
-it has used its CPU minutes, those of all its processes. The recommended recipe is trained once a
-seed. Writes table.md and curves.csv, the best validation NDCG@20 so far over CPU seconds, after
-each. Called again, it goes on with what is missing; a search that was interrupted is resumed.
---KEY=VALUE is a key of the config for all.
+it has used its CPU minutes, those of all its processes. The joint search starts from the recipes of
+other data sets only; the recommended one of the data set is trained once a seed. Writes table.md
+and curves.csv, the best validation NDCG@20 so far over CPU seconds, after each. Called again, it
+goes on with what is missing; a search that was interrupted is resumed. --KEY=VALUE is a key of the
+config for all.
 """
 
 
@@ -104,9 +105,11 @@ def run(given: Given) -> None:
         if not (folder / "entry.json").exists():
             arguments = [f"--{key}={value}" for key, value in {**keys, "seed": seed}.items()]
             if method == "recipe":
-                search(["run", f"--config_files={recipe}", *arguments], folder, None)
+                command = ["run", f"--config_files={recipe}"]
+                search([keys["dataset"], *command, *arguments], folder, None)
             else:
-                search(["tune", *METHODS[method], *arguments], folder, 60 * values["budget"])
+                command = ["tune", *METHODS[method]]
+                search([keys["dataset"], *command, *arguments], folder, 60 * values["budget"])
         write(output, entries)
     print((output / "table.md").read_text(encoding="utf-8"), end="")
 
@@ -115,7 +118,7 @@ def search(arguments: list[str], folder: Path, limit: float | None) -> None:
     """Run a command until it ends or has used its CPU seconds, and leave its curve and its entry.
 
     Args:
-        arguments: of ``recbole-hns``.
+        arguments: of ``unseen.py``.
         folder: of what it leaves; a search that is there is resumed.
         limit: CPU seconds; None for none.
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import search
+import unseen
+
+from recbole_hns.tuning import joint
 
 PROGRAM = """\
 import json, pathlib, sys, time
-command, *rest = sys.argv[1:]
+_, command, *rest = sys.argv[1:]
 given = dict(text[2:].partition("=")[::2] for text in rest)
 files = pathlib.Path(given.get("output") or given["checkpoint_dir"])
 (files / "calls").open("a").write(" ".join(sys.argv[1:]) + "\\n")
@@ -58,7 +61,7 @@ def test_searches_are_measured_one_after_the_other(called, capsys):
     assert json.loads(Path("searches/joint-1/entry.json").read_text())["cpu_seconds"] >= 0.3
     call = Path("searches/random-1/files/calls").read_text()
     for option in (
-        "tune ",
+        "toy tune ",
         "--dataset=toy",
         "--seed=1",
         "--lr_decay=0.9",
@@ -83,3 +86,15 @@ def test_mistakes_are_told_in_a_line(called, capsys):
     assert not Path("searches/joint-9/entry.json").exists()
     assert search.main(["--recipe=nowhere", "--output=other"]) == 2
     assert "recipe=nowhere: must be one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dataset", "kept"), [("phones", True), ("yelp2018", False)])
+def test_a_data_set_is_as_one_that_nobody_has_seen(monkeypatch, dataset, kept):
+    monkeypatch.setattr(joint, "recipe_files", joint.recipe_files)
+    before = joint.recipe_files()
+    unseen.forget(dataset)
+    names = [[path.stem for path in recipe] for recipe in joint.recipe_files()]
+    assert [dataset] not in names
+    assert ["ml-1m"] in names
+    assert len(names) == len(before) - 2
+    assert (["common", "yelp2018-lightgcn-bsl"] in names) is kept

@@ -9,6 +9,7 @@ losses by cosine over candidates that a batch shares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole_hns.config.config import model_class
@@ -268,8 +269,7 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
     have is left out.
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
-    recommended = sorted(properties_path("recommended").glob("*.yaml"))
-    for files in [*([path] for path in recommended), [*map(properties_path, BY_POPULARITY)]]:
+    for files in recipe_files():
         said = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
@@ -287,6 +287,12 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
         kind = tuple(keys.get(key) for key in ("similarity", "sampler", "loss", "n_layers"))
         found.setdefault(kind, (keys.get("n_layers", 0), recipe.params))
     return [params for _, params in sorted(found.values(), key=lambda start: start[0])]
+
+
+def recipe_files() -> list[list[Path]]:
+    """The files of each recipe, a later one over those before it."""
+    recommended = sorted(properties_path("recommended").glob("*.yaml"))
+    return [*([path] for path in recommended), [*map(properties_path, BY_POPULARITY)]]
 
 
 #: What a recipe that says nothing else of a key means.

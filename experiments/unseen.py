@@ -1,0 +1,30 @@
+"""``python unseen.py DATASET tune ...`` is ``recbole-hns tune ...`` without the data set's recipes.
+
+So a search starts from what was found on other data, as on a data set that nobody has seen.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_hns.cli import main as recbole_hns
+from recbole_hns.config.yaml_files import read_yaml
+from recbole_hns.tuning import joint
+
+
+def forget(dataset: str) -> None:
+    """Take the recipes of a data set out of those that a search starts from."""
+    files = [recipe for recipe in joint.recipe_files() if not is_of(recipe, dataset)]
+    joint.recipe_files = lambda: files
+
+
+def is_of(recipe: Sequence[Path], dataset: str) -> bool:
+    """Whether one of the files of a recipe names the data set."""
+    return any(read_yaml(path).get("dataset") == dataset for path in recipe)
+
+
+if __name__ == "__main__":
+    forget(sys.argv[1])
+    sys.exit(recbole_hns(sys.argv[2:]))
