@@ -235,7 +235,7 @@ class Progress:
             functools.partial(train_suggested, folder=self._path.parent / "trials", ended=ended),
             Suggester(space, [*known, *starts[len(known) :]], mode, config["seed"], self._add),
             -1 if number is None else max(number, len(known)),
-            Asha(epochs, len(starts), ended),
+            Asha(epochs, self._record.facts["interactions"], len(starts), ended),
             fitting(self._resources),
             left,
         )

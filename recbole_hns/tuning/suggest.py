@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from recbole_hns.tuning.trial import Job, outcome, train_into
 #: The key of a trial's number among those of its point.
 NUMBER = "trial"
 
-#: ASHA decides after this part of the epochs, and after so many times as many: a trial goes on if
-#: it is in the best of so many parts of those that have come so far.
-FIRST_PART, REDUCTION = 10, 3
+#: ASHA decides when a trial has seen so many interactions, after this part of the epochs at the
+#: latest, and after so many times as many: a trial goes on if it is in the best of so many parts of
+#: those that have come so far.
+FIRST_SEEN, FIRST_PART, REDUCTION = 800_000, 10, 3
 
 
 class Suggester(OptunaSearch):
@@ -89,12 +91,13 @@ class Asha(ASHAScheduler):
 
     Args:
         epochs: that a trial may have.
+        interactions: of an epoch.
         starts: how many trials a search starts with.
         ended: the numbers of those whose end is known.
     """
 
-    def __init__(self, epochs: int, starts: int, ended: Collection[int]) -> None:
-        first = max(1, epochs // FIRST_PART)
+    def __init__(self, epochs: int, interactions: int, starts: int, ended: Collection[int]) -> None:
+        first = max(1, min(math.ceil(FIRST_SEEN / interactions), epochs // FIRST_PART))
         # at max_t Ray would stop a trial before its test
         super().__init__("epochs", max_t=epochs + 1, grace_period=first, reduction_factor=REDUCTION)
         self._patience = {

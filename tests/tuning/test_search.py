@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -253,7 +254,7 @@ def test_optuna_and_asha_learn_what_was_known_before():
     known = recipes(space)
     told = []
     suggester = Suggester(space, known, "max", 7, lambda *what: told.append(what))
-    asha = Asha(60, 2, {0, 2})
+    asha = Asha(60, 150_000, 2, {0, 2})
     asha.set_search_properties("score", "max")
 
     class Trial:
@@ -282,6 +283,23 @@ def test_optuna_and_asha_learn_what_was_known_before():
     suggester.on_trial_complete("4", {"error": "no"}, error=True)
     assert study.trials[4].state == optuna.trial.TrialState.FAIL
     assert set(failed.config) > {"trial", "similarity", "learning_rate"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interactions", "first"),
+    [(60, 137_356, 6), (60, 719_676, 2), (60, 1_000_000, 1), (300, 20_000, 30), (5, 20_000, 1)],
+)
+def test_hopeless_trials_are_ended_the_earlier_the_more_an_epoch_sees(epochs, interactions, first):
+    asha = Asha(epochs, interactions, 0, ())
+    asha.set_search_properties("score", "max")
+    trials = [SimpleNamespace(trial_id=str(i), config={"trial": i}) for i in range(2)]
+    for trial in trials:
+        asha.on_trial_add(None, trial)
+    good, bad = ({"score": score, "training_iteration": 1} for score in (0.9, 0.1))
+    assert asha.on_trial_result(None, trials[0], {**good, "epochs": first}) == "CONTINUE"
+    if first > 1:
+        assert asha.on_trial_result(None, trials[1], {**bad, "epochs": first - 1}) == "CONTINUE"
+    assert asha.on_trial_result(None, trials[1], {**bad, "epochs": first}) == "STOP"
 
 
 # --- figures --------------------------------------------------------------------------------------
