@@ -231,7 +231,9 @@ def write(output: Path, entries: Sequence[tuple[str, int]]) -> None:
     table, curves = markdown(done), []
     for method, seed in done:
         curve = pd.read_csv(output / f"{method}-{seed}/curve.csv")
-        curves.append(curve.drop_duplicates("best").assign(method=method, seed=seed))
+        # where it has grown, and where it ends
+        points = pd.concat([curve.drop_duplicates("best"), curve.tail(1)]).drop_duplicates()
+        curves.append(points.assign(method=method, seed=seed))
     content = pd.concat(curves)[["method", "seed", "cpu_seconds", "best"]].to_csv(index=False)
     replace_file(output / "table.md", lambda file: file.write(table.encode()))
     replace_file(output / "curves.csv", lambda file: file.write(content.encode()))
