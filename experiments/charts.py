@@ -186,11 +186,10 @@ def searches() -> Figure:
     figure, places = plt.subplots(1, found["dataset"].nunique(), figsize=(9, 3.5), squeeze=False)
     colors = {"joint": OURS, "random": UNIFORM, "grid": OTHERS}
     for axes, (name, of_data) in zip(places[0], found.groupby("dataset"), strict=True):
-        of_method = dict(list(of_data.groupby("method")))
-        recipe = of_method["recipe"].groupby("seed")["best"].max()
+        recipe = of_data[of_data["method"] == "recipe"].groupby("seed")["best"].max()
         for method, color in colors.items():
             label = method
-            for seed, curve in of_method[method].groupby("seed"):
+            for seed, curve in of_data[of_data["method"] == method].groupby("seed"):
                 part = curve["best"] / recipe[seed]
                 axes.step(curve["cpu_seconds"] / 60, part, where="post", color=color, label=label)
                 label = "_again"
