@@ -105,11 +105,10 @@ def run(given: Given) -> None:
         if not (folder / "entry.json").exists():
             arguments = [f"--{key}={value}" for key, value in {**keys, "seed": seed}.items()]
             if method == "recipe":
-                command = ["run", f"--config_files={recipe}"]
-                search([keys["dataset"], *command, *arguments], folder, None)
+                command, limit = ["run", f"--config_files={recipe}"], None
             else:
-                command = ["tune", *METHODS[method]]
-                search([keys["dataset"], *command, *arguments], folder, 60 * values["budget"])
+                command, limit = ["tune", *METHODS[method]], 60 * values["budget"]
+            search([keys["dataset"], *command, *arguments], folder, limit)
         write(output, entries)
     print((output / "table.md").read_text(encoding="utf-8"), end="")
 
