@@ -96,5 +96,9 @@ def test_a_data_set_is_as_one_that_nobody_has_seen(monkeypatch, dataset, kept):
     names = [[path.stem for path in recipe] for recipe in joint.recipe_files()]
     assert [dataset] not in names
     assert ["ml-1m"] in names
-    assert len(names) == len(before) - 2
+    assert len(names) == len(before) - 2 + len(unseen.OTHERS)
     assert (["common", "yelp2018-lightgcn-bsl"] in names) is kept
+    # of every kind of loss by cosine that it starts from otherwise
+    space = joint.JointSpace("LightGCN", {}, joint.Facts(30_000, 40_000, 1_000_000))
+    losses = {start.get("cosine.loss") for start in joint.recipes(space)}
+    assert losses == {None, "bsl", "sl_at_k"}

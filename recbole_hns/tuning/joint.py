@@ -37,6 +37,9 @@ FRACTION = "dns_m_fraction"
 #: A recipe beside them: negatives by popularity, and inner products at evaluation.
 BY_POPULARITY = ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml")
 
+#: Interactions that recipes with weight decay were found on, by data set.
+FOUND_ON = {"phones": 137_356}
+
 #: Epochs between two decays of the learning rate.
 DECAY_STEP = 5
 
@@ -77,7 +80,7 @@ class JointSpace:
     """
 
     def __init__(self, model: str, given: Mapping[str, Any], facts: Facts) -> None:
-        self.given, self._facts = dict(given), facts
+        self.given, self.facts = dict(given), facts
         self.model, self._of_model = model, properties_keys(model)
         adapter = adapter_class(model_class(model))
         self._products, self.sequential = adapter.products, adapter.sequential
@@ -111,7 +114,7 @@ class JointSpace:
         found.prefix = f"{family}."
         if "n_layers" in self._of_model:
             # who has many items is known without neighbours, whose propagation costs the more
-            most = 4 if self._facts.interactions < 64 * self._facts.users else 2
+            most = 4 if self.facts.interactions < 64 * self.facts.users else 2
             found.number("n_layers", 0 if self.model == MODEL else 1, most, whole=True)
         if family == "inner":
             self._inner(found)
@@ -120,7 +123,7 @@ class JointSpace:
         if "lr_decay" not in self.given:
             found.number("lr_decay", 0.5, 1.0)
             found.fix("lr_decay_step", DECAY_STEP)
-        batch = min(8192, max(256, self._facts.interactions // 32))
+        batch = min(8192, max(256, self.facts.interactions // 32))
         found.number("train_batch_size", batch // 4, batch, log=True, whole=True)
         return found.keys
 
@@ -138,7 +141,7 @@ class JointSpace:
                 if sampler == "softmax_v":
                     found.number("softmax_rho", 0.05, 5.0, log=True)
                 elif "dns_m" not in self.given and number is not None:
-                    fraction = found.number(FRACTION, 0.02, 0.5, log=True)
+                    fraction = found.number(FRACTION, 0.01, 0.5, log=True)
                     del found.keys[FRACTION]
                     found.fix("dns_m", max(1, round(fraction * number)))
         else:
@@ -151,8 +154,8 @@ class JointSpace:
             self._network(found)
         else:
             # without the other L2, all of it
-            self._weight_decay(found, 1e-3, 0.3 if self.model == MODEL else 3.0)
-            found.number("learning_rate", 1e-3, 0.02, log=True)
+            self._weight_decay(found, 0.01, 2.0 if self.model == MODEL else 20.0)
+            found.number("learning_rate", 1e-3, 0.03, log=True)
             found.number("embedding_std", 0.01, 0.2, log=True)
 
     def _cosine(self, found: _Suggestions) -> None:
@@ -180,21 +183,21 @@ class JointSpace:
         if self.sequential:
             self._network(found)
         else:
-            self._weight_decay(found, 1e-5, 0.03)
+            self._weight_decay(found, 1e-4, 0.3)
             # what counts is the learning rate over the initial scale
             found.number("learning_rate", 0.01, 0.3, log=True)
             found.fix("embedding_std", 1.0)
 
     def _network(self, found: _Suggestions) -> None:
         """What the weights of a network bear, which its model initialises."""
-        self._weight_decay(found, 1e-5, 0.03)
+        self._weight_decay(found, 1e-4, 0.3)
         found.number("learning_rate", 3e-4, 5e-3, log=True)
 
     def _candidates(self, found: _Suggestions, low: int, most: int, part: int) -> int | None:
         """How many candidates are drawn, of a part of the items; None where none are drawn."""
         if self.given.get("candidate_distribution") == "in_batch":
             return None
-        high = min(most, self._facts.items // part)
+        high = min(most, self.facts.items // part)
         number = found.number("candidate_num", low, high, log=True, whole=True)
         return None if number == "all" else number
 
@@ -205,9 +208,9 @@ class JointSpace:
             found.fix("require_pow", True)
 
     def _weight_decay(self, found: _Suggestions, low: float, high: float) -> None:
-        """Relative to the gradient of a user's row, which is in one of as many rows as users."""
-        users = self._facts.users
-        found.number("weight_decay", low / users, high / users, log=True)
+        """A prior that weighs as much as so many interactions; the loss is a mean over all."""
+        every = self.facts.interactions
+        found.number("weight_decay", low / every, high / every, log=True)
 
 
 class _Suggestions:
@@ -279,6 +282,8 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
             continue
         if said["similarity"] not in space.families:
             continue
+        # as the range of it does, it goes with the interactions
+        said["weight_decay"] *= FOUND_ON.get(said["dataset"], 0) / space.facts.interactions
         recipe = _Recipe(said)
         try:
             keys = {**space(recipe), **space.given}

@@ -86,8 +86,8 @@ class Asha(ASHAScheduler):
     """Ray's scheduler, which is patient with the trials that a search starts with.
 
     They are of several kinds, some of which learn slowly at first, and decide which kinds are tried
-    further. They have to be among the best only after :data:`REDUCTION` times as many epochs. Those
-    whose end is known come to it.
+    further. They have to be among the best only from the second decision on, or the first after a
+    tenth of the epochs if that is later. Those whose end is known come to it.
 
     Args:
         epochs: that a trial may have.
@@ -100,8 +100,11 @@ class Asha(ASHAScheduler):
         first = max(1, min(math.ceil(FIRST_SEEN / interactions), epochs // FIRST_PART))
         # at max_t Ray would stop a trial before its test
         super().__init__("epochs", max_t=epochs + 1, grace_period=first, reduction_factor=REDUCTION)
+        patience = REDUCTION * first
+        while patience < epochs // FIRST_PART:
+            patience *= REDUCTION
         self._patience = {
-            **dict.fromkeys(range(starts), REDUCTION * first),
+            **dict.fromkeys(range(starts), patience),
             **dict.fromkeys(ended, epochs + 1),
         }
 

@@ -13,7 +13,7 @@ from recbole_hns.config.yaml_files import read_yaml
 from recbole_hns.errors import UserError
 from recbole_hns.files import properties_path
 from recbole_hns.sampler.registry import sampler_class
-from recbole_hns.tuning.joint import Facts, JointSpace, recipes, schedule
+from recbole_hns.tuning.joint import FOUND_ON, Facts, JointSpace, recipe_files, recipes, schedule
 from recbole_hns.tuning.space import searchable
 
 PHONES = Facts(27_879, 10_429, 137_356)
@@ -95,7 +95,7 @@ def test_ranges_fit_the_data():
     assert most(TOY, "candidate_num") <= 64
     assert 512 < most(PHONES, "candidate_num") <= 2048
     assert 3000 < most(PHONES, "train_batch_size") <= 137_356 / 32
-    assert most(ML_1M, "weight_decay") <= 0.3 / 6_040
+    assert 1 / ML_1M.interactions < most(ML_1M, "weight_decay") <= 2 / ML_1M.interactions
     # small data need more epochs; what a user says stays
     assert schedule(PHONES, {}) == {"epochs": 60, "eval_step": 2, "stopping_step": 3}
     assert schedule(TOY, {})["epochs"] == 300
@@ -125,6 +125,19 @@ def test_a_search_starts_from_the_recommended_recipes():
             assert start[key] == pytest.approx(recipe[key]), (name, key)
 
 
+def test_a_weight_decay_that_was_found_on_other_data_goes_with_the_interactions():
+    space = JointSpace("LightGCN", {}, ML_1M)
+    starts = [space(optuna.trial.FixedTrial(params)) for params in recipes(space)]
+    (start,) = (each for each in starts if each["n_layers"] == 2 and each["sampler"] == "dns_mn")
+    recipe = read_yaml(properties_path("recommended/phones.yaml"))
+    expected = recipe["weight_decay"] * PHONES.interactions / ML_1M.interactions
+    assert start["weight_decay"] == pytest.approx(expected, rel=5e-3)  # of three digits
+    for files in recipe_files():
+        for path in files:
+            found = read_yaml(path)
+            assert "weight_decay" not in found or found["dataset"] in FOUND_ON
+
+
 def test_what_is_given_stays_and_the_rest_of_a_recipe_is_tried():
     space = JointSpace("LightGCN", {"sampler": "ahns", "learning_rate": 0.5}, PHONES)
     for params in recipes(space):
@@ -146,7 +159,7 @@ def test_a_network_is_searched_in_its_own_ranges_from_its_own_recipes():
     for point in (drawn(space, seed) for seed in range(20)):
         assert "embedding_std" not in point
         assert 3e-4 <= point["learning_rate"] <= 5e-3
-        assert point["weight_decay"] <= 0.03 / ML_1M.users
+        assert point["weight_decay"] <= 0.3 / ML_1M.interactions
 
 
 @pytest.mark.parametrize(

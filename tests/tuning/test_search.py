@@ -302,6 +302,27 @@ def test_hopeless_trials_are_ended_the_earlier_the_more_an_epoch_sees(epochs, in
     assert asha.on_trial_result(None, trials[1], {**bad, "epochs": first}) == "STOP"
 
 
+@pytest.mark.parametrize(
+    ("epochs", "interactions", "patience"),
+    [(60, 137_356, 18), (60, 719_676, 6), (60, 1_110_780, 9), (300, 20_000, 90), (5, 20_000, 3)],
+)
+def test_the_recipes_are_spared_until_those_that_learn_slowly_have_learnt(
+    epochs, interactions, patience
+):
+    asha = Asha(epochs, interactions, 2, ())
+    asha.set_search_properties("score", "max")
+    trials = [SimpleNamespace(trial_id=str(i), config={"trial": i}) for i in range(2)]
+    for trial in trials:
+        asha.on_trial_add(None, trial)
+    for epoch in range(1, epochs + 1):
+        report = {"training_iteration": 1, "epochs": epoch}
+        assert asha.on_trial_result(None, trials[0], {**report, "score": 0.9}) == "CONTINUE"
+    for epoch in range(1, patience + 1):
+        report = {"training_iteration": 1, "epochs": epoch, "score": 0.1}
+        expected = "CONTINUE" if epoch < patience else "STOP"
+        assert asha.on_trial_result(None, trials[1], report) == expected
+
+
 # --- figures --------------------------------------------------------------------------------------
 
 
