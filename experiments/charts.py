@@ -199,7 +199,7 @@ def searches() -> Figure:
         axes.set_ylim(0.6, 1.05)
         axes.grid(alpha=0.3)
     places[0][0].set_ylabel("validation NDCG@20 / the recipe's")
-    places[0][-1].legend(loc="lower right")
+    places[0][0].legend(loc="lower right")
     return figure
 
 

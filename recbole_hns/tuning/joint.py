@@ -273,7 +273,7 @@ def recipes(space: JointSpace) -> list[dict[str, Any]]:
     """
     found: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     for files in recipe_files():
-        said = dict(UNSAID)
+        said: dict[str, Any] = dict(UNSAID)
         for path in files:
             said.update(read_yaml(path))
         # matrix factorisation is LightGCN without layers; others' recipes are for their models
