@@ -38,7 +38,7 @@ FRACTION = "dns_m_fraction"
 BY_POPULARITY = ("paper/bsl/common.yaml", "paper/bsl/yelp2018-lightgcn-bsl.yaml")
 
 #: Interactions that recipes with weight decay were found on, by data set.
-FOUND_ON = {"phones": 137_356}
+FOUND_ON = {"phones": 137_356, "ml-1m": 719_676}
 
 #: Epochs between two decays of the learning rate.
 DECAY_STEP = 5

@@ -121,21 +121,28 @@ def test_a_search_starts_from_the_recommended_recipes():
         recipe = read_yaml(properties_path(f"recommended/{name}.yaml"))
         alike = {"n_layers": recipe["n_layers"], "sampler": recipe["sampler"]}
         (start,) = (each for each in starts if alike.items() <= each.items())
-        for key in recipe.keys() - same - {"model", "valid_metric"}:
+        for key in recipe.keys() - same - {"model", "valid_metric", "weight_decay"}:
             assert start[key] == pytest.approx(recipe[key]), (name, key)
 
 
-def test_a_weight_decay_that_was_found_on_other_data_goes_with_the_interactions():
-    space = JointSpace("LightGCN", {}, ML_1M)
+@pytest.mark.parametrize(("name", "layers"), [("phones", 3), ("ml-1m", 2)])
+def test_a_weight_decay_that_was_found_on_other_data_goes_with_the_interactions(name, layers):
+    facts = Facts(31_668, 38_048, 1_110_780)
+    space = JointSpace("LightGCN", {}, facts)
     starts = [space(optuna.trial.FixedTrial(params)) for params in recipes(space)]
-    (start,) = (each for each in starts if each["n_layers"] == 2 and each["sampler"] == "dns_mn")
-    recipe = read_yaml(properties_path("recommended/phones.yaml"))
-    expected = recipe["weight_decay"] * PHONES.interactions / ML_1M.interactions
+    alike = {"n_layers": layers, "sampler": "dns_mn"}
+    (start,) = (each for each in starts if alike.items() <= each.items())
+    found_on = {"phones": PHONES, "ml-1m": ML_1M}[name]
+    recipe = read_yaml(properties_path(f"recommended/{name}.yaml"))
+    expected = recipe["weight_decay"] * found_on.interactions / facts.interactions
     assert start["weight_decay"] == pytest.approx(expected, rel=5e-3)  # of three digits
+
+
+def test_it_is_known_on_how_many_interactions_a_weight_decay_was_found():
     for files in recipe_files():
         for path in files:
-            found = read_yaml(path)
-            assert "weight_decay" not in found or found["dataset"] in FOUND_ON
+            recipe = read_yaml(path)
+            assert "weight_decay" not in recipe or recipe["dataset"] in FOUND_ON
 
 
 def test_what_is_given_stays_and_the_rest_of_a_recipe_is_tried():
