@@ -40,7 +40,8 @@ def test_a_search_and_what_it_leaves(toy, capsys):
     assert set(table["status"]) <= {"finished", "stopped"}
     assert "[6] trial=" in err
     # the recipes come first
-    space = JointSpace("LightGCN", keys, Facts(30, 40, 243))
+    facts = Facts(**yaml.safe_load(Path("tune/search.yaml").read_text())["facts"])
+    space = JointSpace("LightGCN", keys, facts)
     starts = [space(optuna.trial.FixedTrial(params)) for params in recipes(space)]
     for row, start in zip(table.to_dict("records"), starts):
         assert {key: row[key] for key in start} == start
