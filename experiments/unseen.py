@@ -17,13 +17,12 @@ from recbole_hns.tuning import joint
 
 #: SL@20, of which there is one recommended recipe only, on another data set. It comes after the
 #: others, so that it is used where that one is taken away.
-OTHERS = [("paper/sl_at_k/common.yaml", "paper/sl_at_k/gowalla-ir-mf-sl_at_k.yaml")]
+SL_AT_K = ("paper/sl_at_k/common.yaml", "paper/sl_at_k/gowalla-ir-mf-sl_at_k.yaml")
 
 
 def forget(dataset: str) -> None:
     """Take the recipes of a data set out of those that a search starts from."""
-    others = [[*map(properties_path, names)] for names in OTHERS]
-    known = [*joint.recipe_files(), *others]
+    known = [*joint.recipe_files(), [*map(properties_path, SL_AT_K)]]
     files = [recipe for recipe in known if not is_of(recipe, dataset)]
     joint.recipe_files = lambda: files
 
