@@ -133,7 +133,7 @@ class JointSpace:
         searched: list[type[Declared]] = []
         if sampler in SAMPLERS:
             least = self.given.get("dns_m", 1) if sampler == "dns_mn" else 1
-            number = self._candidates(found, max(16, least), 256, part=8)
+            number = self._candidates(found, max(16, least), 256)
             if self._products and number is not None:
                 found.choice("candidate_sharing", ["row", "batch"])
             # where it is given, hardness follows from it
@@ -162,7 +162,7 @@ class JointSpace:
         """A loss of many negatives, which does not see the length of an embedding."""
         found.fix("sampler", "all")
         loss = found.choice("loss", self.losses)
-        number = self._candidates(found, 64, 2048, part=2)
+        number = self._candidates(found, 64, 2048)
         if number is not None:
             found.fix("candidate_sharing", "batch")
         if loss in LOSSES:
@@ -193,11 +193,12 @@ class JointSpace:
         self._weight_decay(found, 1e-4, 0.3)
         found.number("learning_rate", 3e-4, 5e-3, log=True)
 
-    def _candidates(self, found: _Suggestions, low: int, most: int, part: int) -> int | None:
-        """How many candidates are drawn, of a part of the items; None where none are drawn."""
+    def _candidates(self, found: _Suggestions, low: int, most: int) -> int | None:
+        """How many candidates are drawn; None where none are."""
         if self.given.get("candidate_distribution") == "in_batch":
             return None
-        high = min(most, self.facts.items // part)
+        # a larger part of the items costs time, of which a search has little
+        high = min(most, self.facts.items // 8)
         number = found.number("candidate_num", low, high, log=True, whole=True)
         return None if number == "all" else number
 

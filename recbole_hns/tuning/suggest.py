@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,21 @@ import optuna
 
 from recbole_hns.results import Run, read_run
 from recbole_hns.tuning.joint import JointSpace
-from recbole_hns.tuning.ray_names import ASHAScheduler, OptunaSearch, report
+from recbole_hns.tuning.ray_names import ASHAScheduler, OptunaSearch, Searcher, report
 from recbole_hns.tuning.trial import Job, outcome, train_into
 
 #: The key of a trial's number among those of its point.
 NUMBER = "trial"
+
+#: The key, and parameter, that names the family of a trial.
+FAMILY = "similarity"
+
+#: How many trials there are before TPE suggests any; the families share them.
+STARTUP = 10
+
+#: Each family has so many trials, and later one of so many; the others are of the family whose best
+#: is better.
+TURNS, SHARE = 10, 4
 
 #: ASHA decides when a trial has seen so many interactions, after this part of the epochs at the
 #: latest, and after so many times as many: a trial goes on if it is in the best of so many parts of
@@ -24,8 +35,11 @@ NUMBER = "trial"
 FIRST_SEEN, FIRST_PART, REDUCTION = 800_000, 10, 3
 
 
-class Suggester(OptunaSearch):
-    """Ray's searcher with what this package asks of it.
+class Suggester(Searcher):
+    """Ray's Optuna searcher for each family of a space, which take turns.
+
+    TPE follows the best tenth of its trials. In one search of two families that tenth soon is of
+    the one whose recipes fit better, and what the other could come to is not found.
 
     An interrupted search is resumed by suggesting the same again, so nothing is saved.
 
@@ -45,41 +59,87 @@ class Suggester(OptunaSearch):
         seed: int,
         tell: Callable[[dict[str, Any], dict[str, Any]], object],
     ) -> None:
-        def define(trial: Any) -> dict[str, Any]:
-            point = {NUMBER: trial.number, **space(trial)}
-            tell(point, trial.params)
-            return point
-
+        super().__init__("score", mode)
+        self._tell = tell
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._known = [params.get(FAMILY, space.families[0]) for params in known]
+        self._best = dict.fromkeys(space.families, -math.inf)
+        self._of: dict[str, str] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
-                multivariate=True,
-                # the parameters of each family together
-                group=True,
-                # trials at work count as bad, so that those beside them look elsewhere
-                constant_liar=True,
+        self._searchers = {
+            family: OptunaSearch(
+                JointSpace(space.model, {**space.given, FAMILY: family}, space.facts),
+                "score",
+                mode,
+                points_to_evaluate=[
+                    {name: value for name, value in params.items() if name != FAMILY}
+                    for params, of in zip(known, self._known, strict=True)
+                    if of == family
+                ],
                 # what follows what is known is drawn anew
-                seed=(seed + len(known)) % 2**32,
+                sampler=_tpe((seed + len(known)) % 2**32, STARTUP // len(space.families)),
             )
-        points = [dict(params) for params in known]
-        super().__init__(define, "score", mode, points_to_evaluate=points, sampler=sampler)
+            for family in space.families
+        }
+        self._given = FAMILY in space.given
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next point; Ray adds the parameters, whose names have the family's before the key."""
-        found = super().suggest(trial_id)
-        return {key: found[key] for key in (NUMBER, *found) if "." not in key}
+        number, family = len(self._of), self._turn()
+        self._of[trial_id] = family
+        named = {} if self._given else {FAMILY: family}
+        found = self._searchers[family].suggest(trial_id)
+        params = {name: value for name, value in found.items() if "." in name}
+        keys = {key: value for key, value in found.items() if key not in params}
+        point = {NUMBER: number, **named, **keys}
+        self._tell(point, {**named, **params})
+        return point
+
+    def _turn(self) -> str:
+        """The family of the next trial."""
+        counts = Counter(self._of.values())
+        number = counts.total()
+        if number < len(self._known):
+            return self._known[number]
+        fewest = min(self._best, key=lambda family: counts[family])
+        if counts[fewest] < max(TURNS, number // SHARE):
+            return fewest
+        return max(self._best, key=lambda family: self._best[family])
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell Optuna of an evaluation; a trial that fails reports something else."""
-        if result.get("score") is not None:
-            super().on_trial_result(trial_id, result)
+        score = result.get("score")
+        if score is not None:
+            family = self._of[trial_id]
+            self._best[family] = max(self._best[family], self._sign * score)
+            self._searchers[family].on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell Optuna of a trial's end."""
+        self._searchers[self._of[trial_id]].on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing."""
 
     def restore(self, checkpoint_path: str) -> None:
         """See :meth:`save`."""
+
+
+def _tpe(seed: int, startup: int) -> optuna.samplers.TPESampler:
+    """Optuna's sampler, after as many trials as ``startup``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            multivariate=True,
+            # the parameters of each sampler, and of each loss, together
+            group=True,
+            # trials at work count as bad, so that those beside them look elsewhere
+            constant_liar=True,
+            n_startup_trials=startup,
+            seed=seed,
+        )
 
 
 class Asha(ASHAScheduler):

@@ -93,7 +93,8 @@ def test_ranges_fit_the_data():
     assert most(PHONES, "n_layers") == 4
     assert most(ML_1M, "n_layers") == 2
     assert most(TOY, "candidate_num") <= 64
-    assert 512 < most(PHONES, "candidate_num") <= 2048
+    assert 512 < most(PHONES, "candidate_num") <= PHONES.items / 8
+    assert 256 < most(ML_1M, "candidate_num") <= ML_1M.items / 8
     assert 3000 < most(PHONES, "train_batch_size") <= 137_356 / 32
     assert 1 / ML_1M.interactions < most(ML_1M, "weight_decay") <= 2 / ML_1M.interactions
     # small data need more epochs; what a user says stays

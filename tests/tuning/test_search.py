@@ -275,15 +275,76 @@ def test_optuna_and_asha_learn_what_was_known_before():
         if number == 1:
             assert asha.on_trial_result(None, trial, {**report, "epochs": 18}) == "CONTINUE"
         suggester.on_trial_complete(trial.trial_id, report)
-    study = suggester._ot_study
-    assert [trial.value for trial in study.trials[:4]] == [0.9, 0.1, 0.2, 0.3]
+    studies = {name: each._ot_study for name, each in suggester._searchers.items()}
+    values = {
+        name: [trial.value for trial in study.trials if trial.value is not None]
+        for name, study in studies.items()
+    }
+    expected = {"inner": [], "cosine": []}
+    for params, score in zip(known, (0.9, 0.1, 0.2, 0.3), strict=False):
+        expected[params["similarity"]].append(score)
+    assert values == expected
+    assert all(expected.values())
     assert [params for _, params in told] == known[:4]
     # one that fails has no score
     failed = Trial(4)
     suggester.on_trial_result("4", {"error": "no", "training_iteration": 1})
     suggester.on_trial_complete("4", {"error": "no"}, error=True)
-    assert study.trials[4].state == optuna.trial.TrialState.FAIL
     assert set(failed.config) > {"trial", "similarity", "learning_rate"}
+    family = failed.config["similarity"]
+    failures = [trial.state == optuna.trial.TrialState.FAIL for trial in studies[family].trials]
+    assert failures == [False, False, True]
+
+
+def families(mode, scores, number, given=(), known=()):
+    """Those of a search's trials, one at a time; a family's score is always the same."""
+    space = JointSpace("LightGCN", dict(given), FACTS)
+    told = []
+    suggester = Suggester(space, known, mode, 7, lambda *what: told.append(what))
+    for index in range(number):
+        point = suggester.suggest(str(index))
+        assert point["trial"] == index
+        score = scores[point.get("similarity", "inner")]
+        suggester.on_trial_result(str(index), {"score": score, "training_iteration": 1})
+        suggester.on_trial_complete(str(index), {"score": score, "training_iteration": 1})
+    assert [point for point, _ in told] == [
+        {"trial": index, **space(optuna.trial.FixedTrial(params))}
+        for index, (_, params) in enumerate(told)
+    ]
+    return [point.get("similarity") for point, _ in told]
+
+
+@pytest.mark.parametrize(("mode", "better"), [("max", "cosine"), ("min", "inner")])
+def test_families_take_turns_and_later_the_better_has_most(mode, better):
+    found = families(mode, {"inner": 0.1, "cosine": 0.2}, 60)
+    other = {"cosine": "inner", "inner": "cosine"}[better]
+    for number in range(20):
+        assert abs(found[:number].count("inner") - found[:number].count("cosine")) <= 1
+    assert found[:20].count(other) == 10
+    assert found[20:44] == [better] * 24
+    assert found[44:] == [other, better, better, better] * 4
+
+
+def test_families_have_turns_for_what_the_known_trials_leave():
+    known = recipes(JointSpace("LightGCN", {}, FACTS))
+    inner = [params for params in known if params["similarity"] == "inner"]
+    found = families("max", {"inner": 0.2, "cosine": 0.1}, 30, known=inner)
+    assert found[: len(inner)] == ["inner"] * len(inner)
+    assert found[len(inner) : 2 * len(inner)] == ["cosine"] * len(inner)
+    assert found.count("cosine") == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "family"),
+    [
+        ({"similarity": "cosine"}, None),
+        ({"sampler": "dns_mn"}, "inner"),
+        ({"loss": "bpr"}, "inner"),
+    ],
+)
+def test_one_family_has_every_turn(given, family):
+    scores = {"inner": 0.1, "cosine": 0.1}
+    assert families("max", scores, 12, given) == [family] * 12
 
 
 @pytest.mark.parametrize(
