@@ -22,11 +22,11 @@ NUMBER = "trial"
 #: The key, and parameter, that names the family of a trial.
 FAMILY = "similarity"
 
-#: How many trials there are before TPE suggests any; the families share them.
+#: TPE suggests after so many trials, of which each family has its share.
 STARTUP = 10
 
-#: Each family has so many trials, and later one of so many; the others are of the family whose best
-#: is better.
+#: Each family has at least so many trials, and at least one of so many; the rest are of the family
+#: whose best is better.
 TURNS, SHARE = 10, 4
 
 #: ASHA decides when a trial has seen so many interactions, after this part of the epochs at the
@@ -62,32 +62,34 @@ class Suggester(Searcher):
         super().__init__("score", mode)
         self._tell = tell
         self._sign = 1.0 if mode == "max" else -1.0
-        self._known = [params.get(FAMILY, space.families[0]) for params in known]
-        self._best = dict.fromkeys(space.families, -math.inf)
+        families = space.families
+        several = len(families) > 1
+        self._named = {family: {FAMILY: family} if several else {} for family in families}
+        self._known = [params[FAMILY] if several else families[0] for params in known]
+        self._best = dict.fromkeys(families, -math.inf)
         self._of: dict[str, str] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._searchers = {
             family: OptunaSearch(
-                JointSpace(space.model, {**space.given, FAMILY: family}, space.facts),
+                JointSpace(space.model, {**space.given, **self._named[family]}, space.facts),
                 "score",
                 mode,
                 points_to_evaluate=[
-                    {name: value for name, value in params.items() if name != FAMILY}
+                    dict(params)
                     for params, of in zip(known, self._known, strict=True)
                     if of == family
                 ],
                 # what follows what is known is drawn anew
-                sampler=_tpe((seed + len(known)) % 2**32, STARTUP // len(space.families)),
+                sampler=_tpe(seed + len(known) + index, STARTUP // len(families)),
             )
-            for family in space.families
+            for index, family in enumerate(families)
         }
-        self._given = FAMILY in space.given
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next point; Ray adds the parameters, whose names have the family's before the key."""
         number, family = len(self._of), self._turn()
         self._of[trial_id] = family
-        named = {} if self._given else {FAMILY: family}
+        named = self._named[family]
         found = self._searchers[family].suggest(trial_id)
         params = {name: value for name, value in found.items() if "." in name}
         keys = {key: value for key, value in found.items() if key not in params}
@@ -97,12 +99,11 @@ class Suggester(Searcher):
 
     def _turn(self) -> str:
         """The family of the next trial."""
-        counts = Counter(self._of.values())
-        number = counts.total()
+        number, counts = len(self._of), Counter(self._of.values())
         if number < len(self._known):
             return self._known[number]
-        fewest = min(self._best, key=lambda family: counts[family])
-        if counts[fewest] < max(TURNS, number // SHARE):
+        fewest = min(self._named, key=lambda family: counts[family])
+        if counts[fewest] < max(TURNS, number // SHARE) or -math.inf in self._best.values():
             return fewest
         return max(self._best, key=lambda family: self._best[family])
 
@@ -133,12 +134,12 @@ def _tpe(seed: int, startup: int) -> optuna.samplers.TPESampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
             multivariate=True,
-            # the parameters of each sampler, and of each loss, together
+            # those of all trials together, and apart from them those of one sampler or loss
             group=True,
             # trials at work count as bad, so that those beside them look elsewhere
             constant_liar=True,
             n_startup_trials=startup,
-            seed=seed,
+            seed=seed % 2**32,
         )
 
 
