@@ -333,6 +333,19 @@ def test_families_have_turns_for_what_the_known_trials_leave():
     assert found.count("cosine") == 10
 
 
+def test_families_take_turns_while_one_has_no_score():
+    """As where many trials are at work, and those of one family come to a score first."""
+    suggester = Suggester(JointSpace("LightGCN", {}, FACTS), [], "max", 7, lambda *_: None)
+    found = [suggester.suggest(str(index))["similarity"] for index in range(30)]
+    for index, family in enumerate(found):
+        if family == "inner":
+            suggester.on_trial_result(str(index), {"score": 0.1, "training_iteration": 1})
+    found += [suggester.suggest(str(index))["similarity"] for index in range(30, 40)]
+    assert found.count("inner") == found.count("cosine") == 20
+    suggester.on_trial_result(str(found.index("cosine")), {"score": 0.2, "training_iteration": 1})
+    assert suggester.suggest("40")["similarity"] == "cosine"
+
+
 @pytest.mark.parametrize(
     ("given", "family"),
     [
