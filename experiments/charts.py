@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 DOCS = Path(__file__).parents[1] / "docs"
 
 OURS, UNIFORM, OTHERS, PUBLISHED = "#1f5fa8", "#c0392b", "#7f8c8d", "#d98e04"
-BEFORE = "#7fb0e0"
+BEFORE, EARLIER = "#7fb0e0", "#b9a3d6"
 
 Rows = list[dict[str, str]]
 
@@ -185,7 +185,13 @@ def searches() -> Figure:
     """The best so far of each search, as a part of what the data set's own recipe comes to."""
     found = pd.read_csv(DOCS / "results/search.csv")
     figure, places = plt.subplots(1, found["dataset"].nunique(), figsize=(9, 3.5), squeeze=False)
-    colors = {"joint": OURS, "one study": BEFORE, "random": UNIFORM, "grid": OTHERS}
+    colors = {
+        "joint": OURS,
+        "with Softmax-v": BEFORE,
+        "one study": EARLIER,
+        "random": UNIFORM,
+        "grid": OTHERS,
+    }
     for axes, (name, of_data) in zip(places[0], found.groupby("dataset"), strict=True):
         recipe = of_data[of_data["method"] == "recipe"].groupby("seed")["best"].max()
         for method, color in colors.items():

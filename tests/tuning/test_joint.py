@@ -40,6 +40,7 @@ GIVEN = [
     {"candidate_num": "all"},
     {"candidate_distribution": "in_batch"},
     {"opauc_beta": 0.1, "similarity": "inner"},
+    {"sampler": "softmax_v"},
     {"sampler": "ahns"},
     {"sampler": "ssm"},
     {"sampler": "rns", "loss": "psl"},
@@ -145,6 +146,17 @@ def test_it_is_known_on_how_many_interactions_a_weight_decay_was_found():
         for path in files:
             recipe = read_yaml(path)
             assert "weight_decay" not in recipe or recipe["dataset"] in FOUND_ON
+
+
+def test_softmax_v_is_searched_where_it_is_named():
+    unnamed = [drawn(JointSpace("LightGCN", {}, PHONES), seed) for seed in range(60)]
+    assert {point["sampler"] for point in unnamed} == {"dns_mn", "all"}
+    space = JointSpace("LightGCN", {"sampler": "softmax_v"}, PHONES)
+    points = [drawn(space, seed) for seed in range(60)]
+    rhos = [point["softmax_rho"] for point in points]
+    assert 0.05 <= min(rhos) < 0.1
+    assert 2 < max(rhos) <= 5
+    assert all("dns_m" not in point and 16 <= point["candidate_num"] <= 256 for point in points)
 
 
 def test_what_is_given_stays_and_the_rest_of_a_recipe_is_tried():
