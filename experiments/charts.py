@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -195,18 +196,17 @@ def searches() -> Figure:
     for axes, (name, of_data) in zip(places[0], found.groupby("dataset"), strict=True):
         recipe = of_data[of_data["method"] == "recipe"].groupby("seed")["best"].max()
         for method, color in colors.items():
-            label = method
             for seed, curve in of_data[of_data["method"] == method].groupby("seed"):
                 part = curve["best"] / recipe[seed]
-                axes.step(curve["cpu_seconds"] / 60, part, where="post", color=color, label=label)
-                label = "_again"
+                axes.step(curve["cpu_seconds"] / 60, part, where="post", color=color)
         axes.axhline(1, color=PUBLISHED, lw=1, ls=":")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("CPU minutes")
         axes.set_ylim(0.6, 1.05)
         axes.grid(alpha=0.3)
     places[0][0].set_ylabel("validation NDCG@20 / the recipe's")
-    places[0][0].legend(loc="lower right")
+    handles = [Line2D([], [], color=color, label=method) for method, color in colors.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
