@@ -28,8 +28,10 @@ def forget(dataset: str) -> None:
 
 
 def is_of(recipe: Sequence[Path], dataset: str) -> bool:
-    """Whether one of the files of a recipe names the data set."""
-    return any(read_yaml(path).get("dataset") == dataset for path in recipe)
+    """Whether one of the files of a recipe names the data set or, as gowalla-ir, a split of it."""
+    names = [read_yaml(path).get("dataset") for path in recipe]
+    pairs = [(f"{name}-", f"{dataset}-") for name in names if name is not None]
+    return any(one.startswith(other) or other.startswith(one) for one, other in pairs)
 
 
 if __name__ == "__main__":

@@ -102,3 +102,12 @@ def test_a_data_set_is_as_one_that_nobody_has_seen(monkeypatch, dataset, kept):
     space = joint.JointSpace("LightGCN", {}, joint.Facts(30_000, 40_000, 1_000_000))
     losses = {start.get("cosine.loss") for start in joint.recipes(space)}
     assert losses == {None, "bsl", "sl_at_k"}
+
+
+@pytest.mark.parametrize("dataset", ["gowalla", "gowalla-ir"])
+def test_another_split_of_a_data_set_has_been_seen_too(monkeypatch, dataset):
+    monkeypatch.setattr(joint, "recipe_files", joint.recipe_files)
+    unseen.forget(dataset)
+    names = [path.stem for recipe in joint.recipe_files() for path in recipe]
+    assert "ml-1m" in names
+    assert not [name for name in names if "gowalla" in name]
