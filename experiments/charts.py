@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 DOCS = Path(__file__).parents[1] / "docs"
 
 OURS, UNIFORM, OTHERS, PUBLISHED = "#1f5fa8", "#c0392b", "#7f8c8d", "#d98e04"
-BEFORE, EARLIER = "#7fb0e0", "#b9a3d6"
+BEFORE = "#7fb0e0"
 
 Rows = list[dict[str, str]]
 
@@ -188,8 +188,7 @@ def searches() -> Figure:
     figure, places = plt.subplots(1, found["dataset"].nunique(), figsize=(9, 3.5), squeeze=False)
     colors = {
         "joint": OURS,
-        "with Softmax-v": BEFORE,
-        "one study": EARLIER,
+        "one study": BEFORE,
         "random": UNIFORM,
         "grid": OTHERS,
     }
