@@ -19,7 +19,6 @@ from matplotlib.lines import Line2D
 DOCS = Path(__file__).parents[1] / "docs"
 
 OURS, UNIFORM, OTHERS, PUBLISHED = "#1f5fa8", "#c0392b", "#7f8c8d", "#d98e04"
-BEFORE = "#7fb0e0"
 
 Rows = list[dict[str, str]]
 
@@ -186,7 +185,7 @@ def searches() -> Figure:
     """The best so far of each search, as a part of what the data set's own recipe comes to."""
     found = pd.read_csv(DOCS / "results/search.csv")
     figure, places = plt.subplots(1, found["dataset"].nunique(), figsize=(9, 3.5), squeeze=False)
-    colors = {"joint": OURS, "one study": BEFORE, "random": UNIFORM, "grid": OTHERS}
+    colors = {"joint": OURS, "random": UNIFORM, "grid": OTHERS}
     for axes, (name, of_data) in zip(places[0], found.groupby("dataset"), strict=True):
         recipe = of_data[of_data["method"] == "recipe"].groupby("seed")["best"].max()
         for method, color in colors.items():
