@@ -51,6 +51,7 @@ WITHOUT_COLUMNS = ("adjacency", "sequence", "mat")
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
+    ".inter": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",

@@ -72,6 +72,15 @@ def test_every_format_gives_the_same_files(suffix, capsys):
     assert report.counts["test"][2] == 24
 
 
+def test_an_atomic_file_of_recbole_is_read_by_its_suffix():
+    lines = [f"{c}\t{p}\t{seconds(day)}" for c, p, day in ROWS]
+    head = "user_id:token\titem_id:token\ttimestamp:float"
+    Path("x.inter").write_text("\n".join([head, *lines]) + "\n")
+    report = convert("x.inter", "a", split="temporal")
+    assert report.counts == convert(FRAME, "b", split="temporal").counts
+    assert files("a") == files("b")
+
+
 def typed():
     """The same in frames of every kind, and types of columns that mean the same."""
     days = [date.fromisoformat(day) for day in FRAME["when"]]
