@@ -77,7 +77,9 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
         UserError: if it is no name.
     """
     named = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
-    if isinstance(named, str) and told_format(named) and os.path.isfile(named):
+    # an atomic file is read as it is, by the two keys
+    other = isinstance(named, str) and not named.endswith(".inter")
+    if other and told_format(named) and os.path.isfile(named):
         converted = Path(named).name.split(".")[0]
         allowed = (
             f"must be the name of a data set; recbole-hns convert --input={shlex.quote(named)} "
