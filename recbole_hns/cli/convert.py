@@ -43,13 +43,13 @@ Convert data to RecBole's atomic files NAME.train.inter, NAME.valid.inter and NA
   sequence   lines "user item item ...", whole numbers, in one file, the items in order of time
   mat        MATLAB sparse matrix named data, users x items
 
-and is told by the suffixes .csv, .tsv, .inter (RecBole's), .jsonl, .ndjson, .parquet and .mat. All
-but parquet and mat may be compressed by gzip. In the first three, names say which columns are user,
-item, rating and timestamp, the usual ones (userId, customer, movie_id, sku, stars, when,
-event_time, ...) or those of --user_column and so on; further columns are left out. Ids are text or
-whole numbers. Times are numbers, kept as they are, or dates with or without a time of day and a
-time zone (ISO 8601), which become seconds since 1970; without a time zone they are UTC. The data is
-in
+and is told by the suffixes .csv, .tsv, .inter (RecBole's), .jsonl, .ndjson, .parquet and .mat.
+All but parquet and mat may be compressed by gzip. In the first three, names say which columns
+are user, item, rating and timestamp, the usual ones (userId, customer, movie_id, sku, stars,
+when, event_time, ...) or those of --user_column and so on; further columns are left out. Ids are
+text or whole numbers. Times are numbers, kept as they are, or dates with or without a time of
+day and a time zone (ISO 8601), which become seconds since 1970; without a time zone they are
+UTC. The data is in
 
 \b
   --input=FILE                             one file, of all but adjacency

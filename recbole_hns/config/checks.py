@@ -78,8 +78,8 @@ def check_dataset_name(dataset: Any, data_path: Any) -> None:
     """
     named = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
     # an atomic file is read as it is, by the two keys
-    other = isinstance(named, str) and not named.endswith(".inter")
-    if other and told_format(named) and os.path.isfile(named):
+    convertible = isinstance(named, str) and not named.endswith(".inter") and told_format(named)
+    if convertible and os.path.isfile(named):
         converted = Path(named).name.split(".")[0]
         allowed = (
             f"must be the name of a data set; recbole-hns convert --input={shlex.quote(named)} "
